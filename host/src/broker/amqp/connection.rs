@@ -1,0 +1,197 @@
+//! One TCP connection, opened again whenever it is lost.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::StreamExt;
+use lapin::{Channel, ConnectionProperties, Event};
+use tokio::sync::{Mutex, watch};
+
+use super::error::on_connection;
+use crate::broker::{BrokerError, BrokerSettings, BrokerUrl, ConnectionState};
+
+/// The wait before the first try to reconnect; doubled after each, up to the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// The connection as its users see it: always there, sometimes after a wait.
+#[derive(Debug)]
+pub(super) struct Connection {
+    settings: BrokerSettings,
+    state: watch::Sender<ConnectionState>,
+    /// Held while connecting, so that many callers make one connection.
+    current: Mutex<Option<Arc<lapin::Connection>>>,
+}
+
+impl Connection {
+    /// Connects once.
+    pub(super) async fn open(settings: BrokerSettings) -> Result<Self, BrokerError> {
+        let state = watch::Sender::new(ConnectionState::Connecting);
+        let first = connect(&settings, &state).await?;
+        Ok(Self {
+            settings,
+            state,
+            current: Mutex::new(Some(Arc::new(first))),
+        })
+    }
+
+    pub(super) const fn settings(&self) -> &BrokerSettings {
+        &self.settings
+    }
+
+    pub(super) fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.state.subscribe()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        *self.state.borrow() == ConnectionState::Closed
+    }
+
+    /// A new channel on the live connection, within the publish time-out.
+    pub(super) async fn channel(&self) -> Result<Channel, BrokerError> {
+        let patience = self.settings.publish_timeout;
+        tokio::time::timeout(patience, self.channel_when_connected())
+            .await
+            .unwrap_or_else(|_| {
+                Err(BrokerError::Unavailable {
+                    reason: format!("no connection to {} within {patience:?}", self.settings.url),
+                })
+            })
+    }
+
+    /// A new channel, however long the connection takes to come back.
+    pub(super) async fn channel_when_connected(&self) -> Result<Channel, BrokerError> {
+        loop {
+            let connection = self.live().await?;
+            match connection.create_channel().await {
+                Ok(channel) => return Ok(channel),
+                Err(error) if connection.status().connected() => return Err(on_connection(&error)),
+                Err(_lost) => {}
+            }
+        }
+    }
+
+    async fn live(&self) -> Result<Arc<lapin::Connection>, BrokerError> {
+        let mut current = self.current.lock().await;
+        if self.is_closed() {
+            return Err(BrokerError::Closed);
+        }
+        if let Some(connection) = current.as_ref().filter(|it| it.status().connected()) {
+            return Ok(Arc::clone(connection));
+        }
+        *current = None;
+        let connection = Arc::new(self.reconnect().await?);
+        *current = Some(Arc::clone(&connection));
+        Ok(connection)
+    }
+
+    async fn reconnect(&self) -> Result<lapin::Connection, BrokerError> {
+        self.state.send_replace(ConnectionState::Connecting);
+        let mut wait = FIRST_WAIT;
+        let mut state = self.state.subscribe();
+        loop {
+            match connect(&self.settings, &self.state).await {
+                Ok(connection) => return Ok(connection),
+                Err(error @ BrokerError::InvalidUrl { .. }) => return Err(error),
+                Err(error) => tracing::debug!(%error, "cannot reconnect yet"),
+            }
+            let jittered = wait.mul_f64(rand::random_range(0.5..1.0));
+            tokio::select! {
+                () = tokio::time::sleep(jittered) => {}
+                _ = state.wait_for(|state| *state == ConnectionState::Closed) => {
+                    return Err(BrokerError::Closed);
+                }
+            }
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        self.state.send_replace(ConnectionState::Closed);
+        if let Some(connection) = self.current.lock().await.take() {
+            // An error means that it is closed already.
+            let _ = connection.close(200, "goodbye".into()).await;
+        }
+    }
+}
+
+async fn connect(
+    settings: &BrokerSettings,
+    state: &watch::Sender<ConnectionState>,
+) -> Result<lapin::Connection, BrokerError> {
+    let BrokerUrl::Amqp(uri) = &settings.url else {
+        return Err(BrokerError::InvalidUrl {
+            reason: "not an AMQP address".to_owned(),
+        });
+    };
+    let mut uri = uri.as_ref().clone();
+    let heartbeat = u16::try_from(settings.heartbeat.as_secs()).unwrap_or(u16::MAX);
+    uri.query.heartbeat = uri.query.heartbeat.or(Some(heartbeat));
+    let properties = ConnectionProperties::default()
+        .with_connection_name(settings.connection_name.as_str().into());
+    let patience = settings.connect_timeout;
+    let connecting = lapin::Connection::connect_uri(uri, properties);
+    let connection = tokio::time::timeout(patience, connecting)
+        .await
+        .map_err(|_| BrokerError::Unavailable {
+            reason: format!("{} did not answer within {patience:?}", settings.url),
+        })?
+        .map_err(|error| match on_connection(&error) {
+            BrokerError::Unavailable { reason } => BrokerError::Unavailable {
+                reason: format!("{}: {reason}", settings.url),
+            },
+            other => other,
+        })?;
+    // Closed by its owner meanwhile: that state is final.
+    state.send_if_modified(|state| {
+        let was_open = *state != ConnectionState::Closed;
+        if was_open {
+            *state = ConnectionState::Connected;
+        }
+        was_open
+    });
+    tracing::info!(broker = %settings.url, "connected to the broker");
+    tokio::spawn(follow(
+        connection.events_listener(),
+        state.clone(),
+        settings.url.to_string(),
+    ));
+    Ok(connection)
+}
+
+/// Tells users of the connection what happens to it, a line in the log per change.
+async fn follow(
+    events: impl futures_util::Stream<Item = Event>,
+    state: watch::Sender<ConnectionState>,
+    broker: String,
+) {
+    let mut events = std::pin::pin!(events);
+    let change = |to: ConnectionState| {
+        state.send_if_modified(|state| {
+            let changes = *state != to && *state != ConnectionState::Closed;
+            if changes {
+                *state = to;
+            }
+            changes
+        })
+    };
+    while let Some(event) = events.next().await {
+        match event {
+            Event::ConnectionBlocked(reason) => {
+                tracing::warn!(%broker, reason, "the broker takes no messages for now");
+                change(ConnectionState::Blocked);
+            }
+            Event::ConnectionUnblocked => {
+                tracing::info!(%broker, "the broker takes messages again");
+                change(ConnectionState::Connected);
+            }
+            Event::Error(error) if error.is_amqp_soft_error() => {}
+            Event::Error(error) => {
+                if change(ConnectionState::Connecting) {
+                    tracing::warn!(%broker, error = %on_connection(&error), "lost the broker");
+                }
+                return;
+            }
+            _ => {}
+        }
+    }
+}

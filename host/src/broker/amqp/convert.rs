@@ -1,0 +1,122 @@
+//! Headers and properties between AMQP's types and ours.
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+
+use crate::broker::{HeaderValue, Headers, Publish};
+
+const PERSISTENT: u8 = 2;
+const LONGEST_NAME: usize = 255;
+
+/// The properties of a message to be sent.
+pub(super) fn properties(publish: &Publish) -> BasicProperties {
+    BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_priority(publish.priority)
+        .with_headers(to_table(&publish.headers))
+}
+
+fn to_table(headers: &Headers) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in headers {
+        // AMQP limits a header's name to 255 bytes; a longer one is nobody's that we know.
+        if name.len() <= LONGEST_NAME {
+            table.insert(ShortString::from(name.as_str()), to_value(value));
+        }
+    }
+    table
+}
+
+fn to_value(value: &HeaderValue) -> AMQPValue {
+    match value {
+        HeaderValue::Int(number) => AMQPValue::LongLongInt(*number),
+        HeaderValue::Text(text) | HeaderValue::Other(text) => {
+            AMQPValue::LongString(text.as_str().into())
+        }
+        HeaderValue::Bool(flag) => AMQPValue::Boolean(*flag),
+        HeaderValue::Float(number) => AMQPValue::Double(*number),
+    }
+}
+
+/// The headers of a message that was received.
+pub(super) fn headers(properties: &BasicProperties) -> Headers {
+    properties
+        .headers()
+        .as_ref()
+        .map(|table| {
+            let fields = table.inner().iter();
+            fields
+                .map(|(name, value)| (name.to_string(), from_value(value)))
+                .collect()
+        })
+        .unwrap_or_default()
+}
+
+fn from_value(value: &AMQPValue) -> HeaderValue {
+    match value {
+        AMQPValue::Boolean(flag) => HeaderValue::Bool(*flag),
+        AMQPValue::ShortShortInt(number) => HeaderValue::Int(i64::from(*number)),
+        AMQPValue::ShortShortUInt(number) => HeaderValue::Int(i64::from(*number)),
+        AMQPValue::ShortInt(number) => HeaderValue::Int(i64::from(*number)),
+        AMQPValue::ShortUInt(number) => HeaderValue::Int(i64::from(*number)),
+        AMQPValue::LongInt(number) => HeaderValue::Int(i64::from(*number)),
+        AMQPValue::LongUInt(number) => HeaderValue::Int(i64::from(*number)),
+        AMQPValue::LongLongInt(number) => HeaderValue::Int(*number),
+        AMQPValue::Float(number) => HeaderValue::Float(f64::from(*number)),
+        AMQPValue::Double(number) => HeaderValue::Float(*number),
+        AMQPValue::ShortString(text) => HeaderValue::Text(text.to_string()),
+        AMQPValue::LongString(text) => {
+            HeaderValue::Text(String::from_utf8_lossy(text.as_bytes()).into_owned())
+        }
+        other => HeaderValue::Other(format!("{other:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn headers_survive_the_way_out_and_back(
+            headers in prop::collection::btree_map(
+                "[a-z-]{1,20}",
+                prop_oneof![
+                    any::<i64>().prop_map(HeaderValue::Int),
+                    any::<String>().prop_map(HeaderValue::Text),
+                    any::<bool>().prop_map(HeaderValue::Bool),
+                    any::<i32>().prop_map(|number| HeaderValue::Float(f64::from(number))),
+                ],
+                0..8,
+            )
+        ) {
+            let properties = BasicProperties::default().with_headers(to_table(&headers));
+            prop_assert_eq!(super::headers(&properties), headers);
+        }
+    }
+
+    #[test]
+    fn integers_of_any_width_are_integers() {
+        for value in [
+            AMQPValue::ShortShortInt(7),
+            AMQPValue::ShortShortUInt(7),
+            AMQPValue::ShortInt(7),
+            AMQPValue::ShortUInt(7),
+            AMQPValue::LongInt(7),
+            AMQPValue::LongUInt(7),
+            AMQPValue::LongLongInt(7),
+        ] {
+            assert_eq!(from_value(&value), HeaderValue::Int(7));
+        }
+    }
+
+    #[test]
+    fn a_header_name_that_is_too_long_is_left_out() {
+        let headers = Headers::from([("x".repeat(300), HeaderValue::Bool(true))]);
+        assert_eq!(to_table(&headers), FieldTable::default());
+    }
+}

@@ -1,0 +1,261 @@
+//! Delays on plain RabbitMQ: any delay up to ten years, without a plugin, and without one delay
+//! holding up another.
+//!
+//! The delay in milliseconds is written in binary into the routing key, a word per digit. There
+//! is a level per digit: a topic exchange, and a queue whose messages all wait as long as the
+//! digit is worth. An exchange sends a message into its queue if the digit is 1, and straight on
+//! to the next lower exchange if it is 0; a queue dead-letters what has waited to that exchange
+//! too. Since everything in a queue waits equally long, nothing overtakes and nothing blocks.
+//! Below the lowest level the message finds its target by the last words of the routing key.
+//!
+//! The scheme is NServiceBus's ("delay infrastructure"), which Celery's native delayed delivery
+//! uses too.
+
+use std::time::Duration;
+
+use lapin::{
+    Channel, ExchangeKind,
+    options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable},
+};
+
+use super::error::{on_connection, on_queue};
+use crate::broker::{BrokerError, QueueName};
+
+/// 2^39 ms is more than 17 years; the longest delay is ten.
+const LEVELS: u32 = 39;
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+const DELIVER: &str = "warren.delay.deliver";
+/// Where a message ends up whose target queue was deleted while it waited.
+const UNDELIVERABLE: &str = "warren.delay.undeliverable";
+
+/// Where to send a message so that it reaches `queue` after `delay`.
+pub(super) struct Route {
+    pub(super) exchange: String,
+    pub(super) routing_key: String,
+}
+
+/// The route for a delay.
+pub(super) fn route(queue: &QueueName, delay: Duration) -> Result<Route, BrokerError> {
+    if delay > LONGEST {
+        return Err(BrokerError::DelayOutOfRange {
+            seconds: delay.as_secs(),
+        });
+    }
+    // Rounded up: never too early.
+    let ms = u64::try_from(delay.as_nanos().div_ceil(1_000_000))
+        .unwrap_or(u64::MAX)
+        .max(1);
+    let highest = u64::BITS - 1 - ms.leading_zeros();
+    let mut routing_key = String::with_capacity(2 * LEVELS as usize + queue.as_str().len());
+    for level in (0..LEVELS).rev() {
+        routing_key.push_str(if ms >> level & 1 == 1 { "1." } else { "0." });
+    }
+    routing_key.push_str(&address(queue));
+    Ok(Route {
+        exchange: exchange(highest),
+        routing_key,
+    })
+}
+
+/// A queue's name as words of a routing key: `*` and `#` would match other queues' messages.
+fn address(queue: &QueueName) -> String {
+    queue
+        .as_str()
+        .replace('%', "%25")
+        .replace('*', "%2A")
+        .replace('#', "%23")
+}
+
+fn exchange(level: u32) -> String {
+    format!("warren.delay.{level:02}")
+}
+
+/// Where a message goes after level `level`.
+fn next_exchange(level: u32) -> String {
+    match level.checked_sub(1) {
+        Some(lower) => exchange(lower),
+        None => DELIVER.to_owned(),
+    }
+}
+
+/// Declares all levels. Idempotent.
+pub(super) async fn declare_levels(channel: &Channel) -> Result<(), BrokerError> {
+    declare_delivery(channel).await?;
+    for level in 0..LEVELS {
+        declare_level(channel, level).await?;
+    }
+    Ok(())
+}
+
+async fn declare_delivery(channel: &Channel) -> Result<(), BrokerError> {
+    declare_exchange(
+        channel,
+        UNDELIVERABLE,
+        ExchangeKind::Fanout,
+        FieldTable::default(),
+    )
+    .await?;
+    declare_queue(channel, UNDELIVERABLE, FieldTable::default()).await?;
+    bind_queue(channel, UNDELIVERABLE, UNDELIVERABLE, "").await?;
+    let mut arguments = FieldTable::default();
+    arguments.insert("alternate-exchange".into(), text(UNDELIVERABLE));
+    declare_exchange(channel, DELIVER, ExchangeKind::Topic, arguments).await
+}
+
+async fn declare_level(channel: &Channel, level: u32) -> Result<(), BrokerError> {
+    let name = exchange(level);
+    let next = next_exchange(level);
+    let wait_ms = 1_i64 << level;
+    declare_exchange(channel, &name, ExchangeKind::Topic, FieldTable::default()).await?;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(wait_ms));
+    arguments.insert("x-dead-letter-exchange".into(), text(&next));
+    declare_queue(channel, &name, arguments).await?;
+    bind_queue(channel, &name, &name, &digit_pattern(level, '1')).await?;
+    channel
+        .exchange_bind(
+            next.as_str().into(),
+            name.as_str().into(),
+            digit_pattern(level, '0').as_str().into(),
+            ExchangeBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .map_err(|error| on_connection(&error))
+}
+
+/// Matches routing keys whose digit of this level is `digit`.
+fn digit_pattern(level: u32, digit: char) -> String {
+    let above = (LEVELS - 1 - level) as usize;
+    format!("{}{digit}.#", "*.".repeat(above))
+}
+
+/// Makes delayed messages for `queue` find it. Idempotent; the queue must exist.
+pub(super) async fn bind_target(channel: &Channel, queue: &QueueName) -> Result<(), BrokerError> {
+    let pattern = format!("{}{}", "*.".repeat(LEVELS as usize), address(queue));
+    channel
+        .queue_bind(
+            queue.as_str().into(),
+            DELIVER.into(),
+            pattern.as_str().into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .map_err(|error| on_queue(&error, queue))
+}
+
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(value.into())
+}
+
+async fn declare_exchange(
+    channel: &Channel,
+    name: &str,
+    kind: ExchangeKind,
+    arguments: FieldTable,
+) -> Result<(), BrokerError> {
+    let durable = ExchangeDeclareOptions {
+        durable: true,
+        ..ExchangeDeclareOptions::default()
+    };
+    channel
+        .exchange_declare(name.into(), kind, durable, arguments)
+        .await
+        .map_err(|error| on_connection(&error))
+}
+
+async fn declare_queue(
+    channel: &Channel,
+    name: &str,
+    arguments: FieldTable,
+) -> Result<(), BrokerError> {
+    channel
+        .queue_declare(name.into(), QueueDeclareOptions::durable(), arguments)
+        .await
+        .map(drop)
+        .map_err(|error| on_connection(&error))
+}
+
+async fn bind_queue(
+    channel: &Channel,
+    queue: &str,
+    exchange: &str,
+    pattern: &str,
+) -> Result<(), BrokerError> {
+    channel
+        .queue_bind(
+            queue.into(),
+            exchange.into(),
+            pattern.into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .map_err(|error| on_connection(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Follows a message through the levels; returns how long it waits.
+    fn followed(route: &Route) -> u64 {
+        let words: Vec<&str> = route.routing_key.split('.').collect();
+        let mut level: u32 = route.exchange.rsplit('.').next().unwrap().parse().unwrap();
+        let mut waited = 0;
+        loop {
+            if words[(LEVELS - 1 - level) as usize] == "1" {
+                waited += 1 << level;
+            }
+            match level.checked_sub(1) {
+                Some(lower) => level = lower,
+                None => return waited,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_levels_add_up_to_the_delay(ms in 1_u64..=315_360_000_000) {
+            let queue = QueueName::new("queue").unwrap();
+            let route = route(&queue, Duration::from_millis(ms)).unwrap();
+            prop_assert_eq!(followed(&route), ms);
+        }
+    }
+
+    #[test]
+    fn a_fraction_of_a_millisecond_is_rounded_up() {
+        let queue = QueueName::new("queue").unwrap();
+        assert_eq!(
+            followed(&route(&queue, Duration::from_nanos(1)).unwrap()),
+            1
+        );
+        assert_eq!(
+            followed(&route(&queue, Duration::from_micros(1_001)).unwrap()),
+            2
+        );
+    }
+
+    #[test]
+    fn more_than_ten_years_is_refused() {
+        let queue = QueueName::new("queue").unwrap();
+        let error = route(&queue, LONGEST + Duration::from_secs(1)).err();
+        assert!(matches!(error, Some(BrokerError::DelayOutOfRange { .. })));
+    }
+
+    #[test]
+    fn the_longest_name_fits_a_routing_key() {
+        let queue = QueueName::new("q".repeat(QueueName::MAX_BYTES)).unwrap();
+        assert!(route(&queue, LONGEST).unwrap().routing_key.len() <= 255);
+    }
+
+    #[test]
+    fn wildcards_in_a_name_match_nothing_else() {
+        let queue = QueueName::new("a.*.#").unwrap();
+        assert_eq!(address(&queue), "a.%2A.%23");
+    }
+}

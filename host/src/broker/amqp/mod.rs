@@ -1,0 +1,129 @@
+//! RabbitMQ, through lapin. Nothing outside this folder names lapin's types but the URL.
+
+mod connection;
+mod consumer;
+mod convert;
+mod delay;
+mod error;
+mod publisher;
+mod topology;
+
+use std::sync::Arc;
+
+use lapin::options::{BasicGetOptions, QueuePurgeOptions};
+use tokio::sync::watch;
+
+pub(crate) use consumer::AmqpConsumer;
+
+use super::{
+    BrokerError, BrokerSettings, ConnectionState, Delivery, Publish, QueueInfo, QueueName,
+};
+use connection::Connection;
+use consumer::{ChannelSettler, into_delivery};
+use publisher::Publisher;
+
+/// A connection to RabbitMQ that mends itself. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct AmqpBroker {
+    connection: Arc<Connection>,
+    publisher: Arc<Publisher>,
+}
+
+impl AmqpBroker {
+    pub(crate) async fn connect(settings: &BrokerSettings) -> Result<Self, BrokerError> {
+        let connection = Arc::new(Connection::open(settings.clone()).await?);
+        let publisher = Arc::new(Publisher::new(Arc::clone(&connection)));
+        Ok(Self {
+            connection,
+            publisher,
+        })
+    }
+
+    pub(crate) fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.connection.state()
+    }
+
+    pub(crate) fn dead_letter_suffix(&self) -> &str {
+        &self.connection.settings().dead_letter_suffix
+    }
+
+    pub(crate) async fn declare(&self, queue: &QueueName) -> Result<(), BrokerError> {
+        let channel = self.connection.channel().await?;
+        topology::declare_with_dead_letters(&channel, queue, self.connection.settings()).await?;
+        close(&channel).await;
+        Ok(())
+    }
+
+    pub(crate) async fn publish(&self, publish: Publish) -> Result<(), BrokerError> {
+        self.publisher.publish(publish).await
+    }
+
+    pub(crate) async fn publish_many(
+        &self,
+        publishes: Vec<Publish>,
+    ) -> Vec<Result<(), BrokerError>> {
+        self.publisher.publish_many(publishes).await
+    }
+
+    pub(crate) async fn consume(
+        &self,
+        queues: &[QueueName],
+        prefetch: u16,
+    ) -> Result<AmqpConsumer, BrokerError> {
+        AmqpConsumer::start(Arc::clone(&self.connection), queues.to_vec(), prefetch).await
+    }
+
+    pub(crate) async fn fetch(
+        &self,
+        queue: &QueueName,
+        max: usize,
+    ) -> Result<Vec<Delivery>, BrokerError> {
+        let channel = self.connection.channel().await?;
+        let settler = Arc::new(ChannelSettler::start(channel.clone()));
+        let mut deliveries = Vec::new();
+        while deliveries.len() < max {
+            let got = channel
+                .basic_get(queue.as_str().into(), BasicGetOptions::default())
+                .await
+                .map_err(|error| error::on_queue(&error, queue))?;
+            let Some(message) = got else { break };
+            deliveries.push(into_delivery(queue.clone(), message.delivery, &settler));
+        }
+        Ok(deliveries)
+    }
+
+    pub(crate) async fn queue_info(
+        &self,
+        queue: &QueueName,
+    ) -> Result<Option<QueueInfo>, BrokerError> {
+        let channel = self.connection.channel().await?;
+        let info = match topology::look_up(&channel, queue).await {
+            Ok(info) => Some(info),
+            Err(BrokerError::NoSuchQueue { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        close(&channel).await;
+        Ok(info)
+    }
+
+    pub(crate) async fn purge(&self, queue: &QueueName) -> Result<u64, BrokerError> {
+        let channel = self.connection.channel().await?;
+        let purged = channel
+            .queue_purge(queue.as_str().into(), QueuePurgeOptions::default())
+            .await
+            .map_err(|error| error::on_queue(&error, queue))?;
+        close(&channel).await;
+        Ok(u64::from(purged))
+    }
+
+    pub(crate) async fn close(&self) {
+        self.connection.close().await;
+    }
+}
+
+/// Gives a channel back. It may be gone already, by an error of the server's: all the better.
+async fn close(channel: &lapin::Channel) {
+    if channel.status().connected() {
+        let _ = channel.close(200, "done".into()).await;
+    }
+}

@@ -1,0 +1,202 @@
+//! Sending messages, confirmed by the broker. Many calls share one channel without waiting for
+//! one another.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use lapin::{
+    Channel, Confirmation, PublisherConfirm,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+};
+use tokio::{sync::Mutex, time::Instant};
+
+use super::{connection::Connection, convert, delay, error::on_connection, topology};
+use crate::broker::{BrokerError, Publish, QueueName};
+
+/// The wait before a publish is tried again after its channel was lost.
+const RETRY_WAIT: Duration = Duration::from_millis(20);
+
+/// Sends messages on a channel of its own, which it opens again when it is lost.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    connection: Arc<Connection>,
+    current: Mutex<Option<Arc<Outlet>>>,
+}
+
+/// A channel with confirms, and what has been declared through it.
+#[derive(Debug)]
+struct Outlet {
+    channel: Channel,
+    /// Queues that delayed messages find. Held while declaring.
+    delay_targets: Mutex<Option<HashSet<QueueName>>>,
+}
+
+impl Publisher {
+    pub(super) fn new(connection: Arc<Connection>) -> Self {
+        Self {
+            connection,
+            current: Mutex::new(None),
+        }
+    }
+
+    pub(super) async fn publish(&self, publish: Publish) -> Result<(), BrokerError> {
+        let deadline = Instant::now() + self.connection.settings().publish_timeout;
+        loop {
+            let error = match self.publish_once(&publish, deadline).await {
+                Ok(()) => return Ok(()),
+                Err(error @ BrokerError::Unavailable { .. }) => error,
+                Err(error) => return Err(error),
+            };
+            if Instant::now() + RETRY_WAIT >= deadline {
+                return Err(error);
+            }
+            tokio::time::sleep(RETRY_WAIT).await;
+        }
+    }
+
+    async fn publish_once(&self, publish: &Publish, deadline: Instant) -> Result<(), BrokerError> {
+        let attempt = async {
+            let outlet = self.outlet().await?;
+            confirmed(outlet.send(publish, self).await?, &publish.queue).await
+        };
+        tokio::time::timeout_at(deadline, attempt)
+            .await
+            .unwrap_or_else(|_| Err(self.timed_out()))
+    }
+
+    /// Sends all before waiting for any; those that fail with the connection are tried again.
+    pub(super) async fn publish_many(
+        &self,
+        publishes: Vec<Publish>,
+    ) -> Vec<Result<(), BrokerError>> {
+        let deadline = Instant::now() + self.connection.settings().publish_timeout;
+        let mut confirms = Vec::with_capacity(publishes.len());
+        for publish in &publishes {
+            let sending = async { self.outlet().await?.send(publish, self).await };
+            confirms.push(
+                tokio::time::timeout_at(deadline, sending)
+                    .await
+                    .unwrap_or_else(|_| Err(self.timed_out())),
+            );
+        }
+        let answers = confirms
+            .into_iter()
+            .zip(&publishes)
+            .map(|(confirm, publish)| async {
+                let waiting = async { confirmed(confirm?, &publish.queue).await };
+                match tokio::time::timeout_at(deadline, waiting).await {
+                    Ok(Err(BrokerError::Unavailable { .. })) => self.publish(publish.clone()).await,
+                    Ok(answer) => answer,
+                    Err(_elapsed) => Err(self.timed_out()),
+                }
+            });
+        join_all(answers).await
+    }
+
+    fn timed_out(&self) -> BrokerError {
+        let settings = self.connection.settings();
+        BrokerError::Unavailable {
+            reason: format!(
+                "{} did not confirm a message within {:?}",
+                settings.url, settings.publish_timeout
+            ),
+        }
+    }
+
+    /// The live channel, or a new one.
+    async fn outlet(&self) -> Result<Arc<Outlet>, BrokerError> {
+        let mut current = self.current.lock().await;
+        if let Some(outlet) = current
+            .as_ref()
+            .filter(|it| it.channel.status().connected())
+        {
+            return Ok(Arc::clone(outlet));
+        }
+        let channel = self.connection.channel_when_connected().await?;
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await
+            .map_err(|error| on_connection(&error))?;
+        let outlet = Arc::new(Outlet {
+            channel,
+            delay_targets: Mutex::new(None),
+        });
+        *current = Some(Arc::clone(&outlet));
+        Ok(outlet)
+    }
+}
+
+impl Outlet {
+    async fn send(
+        &self,
+        publish: &Publish,
+        publisher: &Publisher,
+    ) -> Result<PublisherConfirm, BrokerError> {
+        let (exchange, routing_key) = if publish.delay.is_zero() {
+            (String::new(), publish.queue.to_string())
+        } else {
+            let route = delay::route(&publish.queue, publish.delay)?;
+            self.prepare_delay(&publish.queue, publisher).await?;
+            (route.exchange, route.routing_key)
+        };
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..BasicPublishOptions::default()
+        };
+        self.channel
+            .basic_publish(
+                exchange.as_str().into(),
+                routing_key.as_str().into(),
+                options,
+                &publish.body,
+                convert::properties(publish),
+            )
+            .await
+            .map_err(|error| on_connection(&error))
+    }
+
+    /// Declares on another channel: an error there would close this one, and what is under way.
+    async fn prepare_delay(
+        &self,
+        queue: &QueueName,
+        publisher: &Publisher,
+    ) -> Result<(), BrokerError> {
+        let mut targets = self.delay_targets.lock().await;
+        if targets
+            .as_ref()
+            .is_some_and(|targets| targets.contains(queue))
+        {
+            return Ok(());
+        }
+        let channel = publisher.connection.channel().await?;
+        if targets.is_none() {
+            delay::declare_levels(&channel).await?;
+        }
+        topology::look_up(&channel, queue)
+            .await
+            .map_err(|error| match error {
+                BrokerError::NoSuchQueue { queue } => BrokerError::Unroutable {
+                    queue,
+                    reason: "no such queue".to_owned(),
+                },
+                other => other,
+            })?;
+        delay::bind_target(&channel, queue).await?;
+        super::close(&channel).await;
+        targets.get_or_insert_default().insert(queue.clone());
+        Ok(())
+    }
+}
+
+async fn confirmed(confirm: PublisherConfirm, queue: &QueueName) -> Result<(), BrokerError> {
+    match confirm.await.map_err(|error| on_connection(&error))? {
+        Confirmation::Ack(None) => Ok(()),
+        Confirmation::Ack(Some(returned)) => Err(BrokerError::Unroutable {
+            queue: queue.to_string(),
+            reason: returned.reply_text.to_string(),
+        }),
+        Confirmation::Nack(_) | Confirmation::NotRequested => Err(BrokerError::NotConfirmed {
+            queue: queue.to_string(),
+        }),
+    }
+}

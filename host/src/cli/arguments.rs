@@ -1,0 +1,397 @@
+//! What can be typed.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use warren_plugin_api::Status;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  wrong usage or configuration
+  3  the broker cannot be reached or refuses access
+  4  the result store or a plugin cannot be used
+  5  the job failed or was aborted
+  6  no such job, queue or message
+  7  the time to wait is up
+  128 + signal  stopped by a signal before everything was finished
+
+Configuration: a TOML file (--config, else $WARREN_CONFIG, else ./warren.toml), then the
+environment (WARREN_BROKER_URL, WARREN_RESULT_STORE_TYPE, WARREN__SECTION__KEY), then flags.";
+
+/// Runs jobs from RabbitMQ and keeps every job's result in a store that is a plugin.
+#[derive(Debug, Parser)]
+#[command(name = "warren", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) global: GlobalArguments,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(super) struct GlobalArguments {
+    /// The configuration file.
+    #[arg(long, global = true, env = "WARREN_CONFIG", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// A folder to load plugins from, instead of the default ones; may be repeated.
+    #[arg(long = "plugin-dir", global = true, value_name = "DIR")]
+    pub(super) plugin_dirs: Vec<PathBuf>,
+    /// Set any key of the configuration: `--set worker.concurrency=8`; may be repeated.
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    pub(super) set: Vec<String>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// When to use colours.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub(super) color: Color,
+    /// What to log: error, warn, info, debug, trace, or directives such as warren=debug.
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub(super) log_level: Option<String>,
+    /// How log lines look.
+    #[arg(long, global = true, value_name = "text|json")]
+    pub(super) log_format: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run jobs until a signal stops it.
+    ///
+    /// SIGTERM, SIGINT and SIGHUP: the first finishes running jobs and gives back the others, the
+    /// second stops at once and gives back all.
+    #[command(after_help = "Examples:
+  warren worker --queue mail --queue images --concurrency 20
+  warren worker --burst            # run what is there, then end")]
+    Worker(WorkerCommand),
+    /// Send a job.
+    ///
+    /// Arguments are read as JSON where they are JSON, else as text: `1` is a number, `'\"1\"'`
+    /// and `one` are text.
+    #[command(after_help = "Examples:
+  warren enqueue add 1 2
+  warren enqueue greet --kwarg name=Ann --delay 10m --wait
+  warren enqueue --jsonl jobs.jsonl")]
+    Enqueue(EnqueueCommand),
+    /// Show jobs, or wait for them.
+    #[command(subcommand)]
+    Job(JobCommand),
+    /// List, count and delete results.
+    #[command(subcommand)]
+    Results(ResultsCommand),
+    /// Look at a queue, or empty it.
+    #[command(subcommand)]
+    Queue(QueueCommand),
+    /// Look at jobs that failed for good, and run them again.
+    #[command(subcommand)]
+    Dlq(DlqCommand),
+    /// List store plugins, or check one.
+    #[command(subcommand)]
+    Plugins(PluginsCommand),
+    /// Check or show the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Run some jobs on a broker and a store within this process: needs no server.
+    #[command(after_help = "Examples:
+  warren demo
+  warren demo --jobs 1000 --json")]
+    Demo(DemoCommand),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example:
+  warren completions bash > /etc/bash_completion.d/warren")]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write manual pages into a folder.
+    Man {
+        /// The folder.
+        folder: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WorkerCommand {
+    /// A queue to take jobs from; may be repeated.
+    #[arg(short, long = "queue", value_name = "QUEUE")]
+    queues: Vec<String>,
+    /// The most jobs that run at once.
+    #[arg(short, long)]
+    concurrency: Option<u16>,
+    /// The most messages that are held unanswered.
+    #[arg(long)]
+    prefetch: Option<u16>,
+    /// The worker's name in records.
+    #[arg(long)]
+    name: Option<String>,
+    /// End when the queues are empty and nothing runs.
+    #[arg(long)]
+    pub(super) burst: bool,
+    /// The longest that a burst may last.
+    #[arg(long, requires = "burst", value_parser = humantime::parse_duration, default_value = "5m")]
+    pub(super) burst_timeout: Duration,
+    /// Only say whether broker, store and functions can be used.
+    #[arg(long)]
+    pub(super) check: bool,
+}
+
+impl WorkerCommand {
+    /// The flags as keys of the configuration.
+    pub(super) fn overrides(&self) -> Vec<(&'static str, &'static str, String)> {
+        let mut overrides = Vec::new();
+        if !self.queues.is_empty() {
+            let queues = self
+                .queues
+                .iter()
+                .map(|queue| toml::Value::from(queue.as_str()));
+            let list = toml::Value::Array(queues.collect());
+            overrides.push(("--queue", "worker.queues", list.to_string()));
+        }
+        if let Some(concurrency) = self.concurrency {
+            overrides.push((
+                "--concurrency",
+                "worker.concurrency",
+                concurrency.to_string(),
+            ));
+        }
+        if let Some(prefetch) = self.prefetch {
+            overrides.push(("--prefetch", "worker.prefetch", prefetch.to_string()));
+        }
+        if let Some(name) = &self.name {
+            overrides.push((
+                "--name",
+                "worker.name",
+                toml::Value::from(name.as_str()).to_string(),
+            ));
+        }
+        overrides
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum IfExistsArgument {
+    Refuse,
+    Keep,
+    Replace,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct EnqueueCommand {
+    /// The function to run.
+    #[arg(required_unless_present = "jsonl")]
+    pub(super) function: Option<String>,
+    /// Its positional arguments.
+    #[arg(value_name = "ARGUMENT", allow_negative_numbers = true)]
+    pub(super) arguments: Vec<String>,
+    /// A named argument; may be repeated.
+    #[arg(short, long = "kwarg", value_name = "NAME=VALUE")]
+    pub(super) kwargs: Vec<String>,
+    /// The queue to send it to.
+    #[arg(short, long, default_value = crate::client::DEFAULT_QUEUE)]
+    pub(super) queue: String,
+    /// The job's id; random when absent.
+    #[arg(long)]
+    pub(super) id: Option<String>,
+    /// What to do when a job with this id exists.
+    #[arg(long, value_enum, default_value_t = IfExistsArgument::Refuse)]
+    pub(super) if_exists: IfExistsArgument,
+    /// Run it no earlier than this from now: 30s, 5m, 2h.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub(super) delay: Option<Duration>,
+    /// Do not run it later than this from now.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub(super) expires: Option<Duration>,
+    /// How long its record is kept.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub(super) ttl: Option<Duration>,
+    /// How often it may be repeated.
+    #[arg(long)]
+    pub(super) retries: Option<u32>,
+    /// Its priority, on queues that have priorities.
+    #[arg(long, default_value_t = 0)]
+    pub(super) priority: u8,
+    /// Wait for the result and print it.
+    #[arg(short, long)]
+    pub(super) wait: bool,
+    /// The longest time to wait.
+    #[arg(long, requires = "wait", value_parser = humantime::parse_duration, default_value = "1h")]
+    pub(super) timeout: Duration,
+    /// Send a job for each line of a file (`-` for stdin): {"function": …, "args": […],
+    /// "kwargs": {…}, "queue": …, "id": …}.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["function", "wait", "id"])]
+    pub(super) jsonl: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum JobCommand {
+    /// Show what is known of jobs.
+    #[command(after_help = "Example:
+  warren job get 5f0c… --json")]
+    Get {
+        /// The jobs' ids.
+        #[arg(required = true, value_name = "ID")]
+        job_ids: Vec<String>,
+    },
+    /// Wait until jobs have ended, then show them.
+    #[command(after_help = "Example:
+  warren job wait 5f0c… --timeout 30s")]
+    Wait {
+        /// The jobs' ids.
+        #[arg(required = true, value_name = "ID")]
+        job_ids: Vec<String>,
+        /// The longest time to wait.
+        #[arg(long, value_parser = humantime::parse_duration, default_value = "1h")]
+        timeout: Duration,
+    },
+}
+
+fn status(word: &str) -> Result<Status, String> {
+    word.parse()
+        .map_err(|error: warren_plugin_api::UnknownStatus| error.to_string())
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FilterArguments {
+    /// Only jobs with this status; may be repeated.
+    #[arg(long = "status", value_name = "STATUS", value_parser = status)]
+    pub(super) statuses: Vec<Status>,
+    /// Only jobs of this function.
+    #[arg(long)]
+    pub(super) function: Option<String>,
+    /// Only jobs of this queue.
+    #[arg(long)]
+    pub(super) queue: Option<String>,
+    /// Only jobs that were accepted no longer ago than this: 2h, 7d.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub(super) since: Option<Duration>,
+    /// Only jobs that were accepted longer ago than this.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub(super) until: Option<Duration>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ResultsCommand {
+    /// List results, in the store's order.
+    #[command(after_help = "Example:
+  warren results ls --status failed --since 24h")]
+    Ls {
+        #[command(flatten)]
+        filter: FilterArguments,
+        /// The most results to list.
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+        /// Go on where an earlier listing ended.
+        #[arg(long)]
+        cursor: Option<String>,
+    },
+    /// Count results.
+    Stats,
+    /// Delete results.
+    #[command(after_help = "Example:
+  warren results purge --status completed --until 7d --dry-run")]
+    Purge {
+        #[command(flatten)]
+        filter: FilterArguments,
+        /// Only say how many would be deleted.
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum QueueCommand {
+    /// Show how many messages and consumers a queue has.
+    Info {
+        /// The queue.
+        #[arg(default_value = crate::client::DEFAULT_QUEUE)]
+        queue: String,
+    },
+    /// Delete all messages of a queue. Their records stay `queued`.
+    Purge {
+        /// The queue.
+        queue: String,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DlqFilter {
+    /// The queue whose jobs failed.
+    #[arg(short, long, default_value = crate::client::DEFAULT_QUEUE)]
+    pub(super) queue: String,
+    /// Only jobs with this id; may be repeated.
+    #[arg(long = "id", value_name = "ID")]
+    pub(super) job_ids: Vec<String>,
+    /// Only jobs of this function.
+    #[arg(long)]
+    pub(super) function: Option<String>,
+    /// Only jobs whose error's type or text contains this.
+    #[arg(long)]
+    pub(super) error: Option<String>,
+    /// The most messages to look at.
+    #[arg(long, default_value_t = 1_000)]
+    pub(super) limit: usize,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DlqCommand {
+    /// List jobs that failed for good.
+    Ls(DlqFilter),
+    /// Send jobs that failed for good to their queue again, as new.
+    #[command(after_help = "Example:
+  warren dlq replay --queue mail --error timeout")]
+    Replay {
+        #[command(flatten)]
+        filter: DlqFilter,
+        /// Only say which would be sent.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PluginsCommand {
+    /// List every plugin file: loaded, or why not.
+    Ls,
+    /// Say what is wrong with a plugin file, if anything; with a configuration, open it too.
+    #[command(after_help = "Examples:
+  warren plugins check ./libmy_store.so
+  warren plugins check ./libmy_store.so --store-config '{\"redis_url\": \"redis://localhost\"}'")]
+    Check {
+        /// The plugin.
+        file: PathBuf,
+        /// The store's configuration as JSON: opens the store and asks for its health.
+        #[arg(long, value_name = "JSON")]
+        store_config: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Say whether the configuration can be used: keys, functions, store.
+    Check,
+    /// Print the effective configuration and where each value comes from. Secrets are hidden.
+    Show,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DemoCommand {
+    /// How many jobs to run.
+    #[arg(long, default_value_t = 24)]
+    pub(super) jobs: usize,
+}

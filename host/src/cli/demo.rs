@@ -1,0 +1,195 @@
+//! `warren demo`: real jobs through a real worker and a store loaded from a file, all in this
+//! process.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use warren_plugin_api::Record;
+
+use super::{
+    arguments::{DemoCommand, GlobalArguments},
+    error::{CliError, Exit},
+    output::{Output, RECORD_COLUMNS, record_json, record_row},
+    session::{plugin_folders, start_log},
+};
+use crate::{
+    broker::{Broker, BrokerSettings, QueueName},
+    client::{Client, JobRequest},
+    config::LogConfig,
+    function::{FunctionPolicy, FunctionRegistry, JobContext, JobError, Retry},
+    job::RetryPolicy,
+    store::{Store, StorePolicy, StoreRegistry, plugins::load_folders},
+    worker::{Shutdown, Worker},
+};
+
+const QUEUE: &str = "demo";
+const STORE_TYPE: &str = "memory";
+const LONGEST: Duration = Duration::from_secs(120);
+/// The table shows no more than this.
+const SHOWN: usize = 24;
+
+pub(super) async fn run(
+    global: &GlobalArguments,
+    command: &DemoCommand,
+    output: &Output,
+) -> Result<Exit, CliError> {
+    let level = global
+        .log_level
+        .clone()
+        .unwrap_or_else(|| "error".to_owned());
+    start_log(&LogConfig {
+        level,
+        ..LogConfig::default()
+    })?;
+    let store = open_store(global).await?;
+    let broker = Broker::connect(&BrokerSettings::new("memory://demo".parse()?)).await?;
+    let queue = super::queue::queue_name(QUEUE)?;
+    broker.declare(&queue).await?;
+    let client = Client::new(broker.clone(), store.clone());
+    let worker = worker(broker, store, queue)?;
+    let shutdown = Shutdown::new();
+    let stop = shutdown.clone();
+    let working = tokio::spawn(async move { worker.run(shutdown).await });
+    let records = send_and_wait(&client, command.jobs, output).await;
+    stop.stop();
+    working
+        .await
+        .map_err(|error| CliError::new(Exit::Failure, error.to_string()))??;
+    let records = records?;
+    print(&records, output);
+    Ok(Exit::Ok)
+}
+
+/// The store is a plugin here as everywhere: nothing of it is linked into this program.
+async fn open_store(global: &GlobalArguments) -> Result<Store, CliError> {
+    let registry = StoreRegistry::global();
+    let report = load_folders(registry, &plugin_folders(&global.plugin_dirs, &[]));
+    let opened = registry
+        .open(STORE_TYPE, &json!({}), &report.searched)
+        .await;
+    let object = opened.map_err(|error| {
+        CliError::from(error).with_hint(
+            "build the plugins first: cargo build --release --workspace, or name their folder with --plugin-dir",
+        )
+    })?;
+    if let Some(store_type) = registry.find(STORE_TYPE) {
+        eprintln!("store {STORE_TYPE:?} loaded from {}", store_type.origin);
+    }
+    Ok(Store::new(STORE_TYPE, object, StorePolicy::default())?)
+}
+
+fn worker(broker: Broker, store: Store, queue: QueueName) -> Result<Worker, CliError> {
+    Ok(Worker::builder(broker, store)
+        .queues([queue])
+        .functions(functions()?)
+        .concurrency(8)
+        .name("demo")
+        .build()?)
+}
+
+fn functions() -> Result<FunctionRegistry, CliError> {
+    let taken = |error: crate::function::RegisterFunctionError| {
+        CliError::new(Exit::Failure, error.to_string())
+    };
+    let mut functions = FunctionRegistry::new();
+    functions
+        .register("add", |_job: JobContext, (a, b): (i64, i64)| async move {
+            Ok::<_, JobError>(a + b)
+        })
+        .map_err(taken)?;
+    functions
+        .register(
+            "slow_square",
+            |_job: JobContext, (number,): (i64,)| async move {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                Ok::<_, JobError>(number * number)
+            },
+        )
+        .map_err(taken)?;
+    functions
+        .register("flaky", |job: JobContext, (): ()| async move {
+            if job.attempt() < 2 {
+                return Err(JobError::from(Retry::after(Duration::from_millis(200))));
+            }
+            Ok(format!("worked at attempt {}", job.attempt()))
+        })
+        .map_err(taken)?;
+    let once = FunctionPolicy {
+        retry: RetryPolicy::none(),
+        ..FunctionPolicy::default()
+    };
+    functions
+        .register_with(
+            "divide",
+            once,
+            |_job: JobContext, (a, b): (i64, i64)| async move {
+                a.checked_div(b)
+                    .ok_or_else(|| JobError::new("DivisionByZero", format!("{a} / {b}")))
+            },
+        )
+        .map_err(taken)?;
+    Ok(functions)
+}
+
+fn request(number: usize) -> JobRequest {
+    let request = match number % 6 {
+        0 | 1 => JobRequest::new("add").arg(number).arg(1),
+        2 => JobRequest::new("slow_square").arg(number),
+        3 => JobRequest::new("flaky"),
+        4 => JobRequest::new("divide").arg(number).arg(number % 4),
+        _ => JobRequest::new("add")
+            .arg(number)
+            .arg(-1)
+            .delay(Duration::from_millis(500)),
+    };
+    request.queue(QUEUE).id(format!("demo-{number:03}"))
+}
+
+async fn send_and_wait(
+    client: &Client,
+    jobs: usize,
+    output: &Output,
+) -> Result<Vec<Record>, CliError> {
+    let mut ids = Vec::with_capacity(jobs);
+    for answer in client.enqueue_many((0..jobs).map(request).collect()).await {
+        ids.push(answer?.job_id);
+    }
+    let bar = if output.is_watched() {
+        ProgressBar::new(jobs as u64)
+    } else {
+        ProgressBar::hidden()
+    };
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} jobs ended, {elapsed}") {
+        bar.set_style(style);
+    }
+    let waits = ids.iter().map(|job_id| {
+        let bar = bar.clone();
+        async move {
+            let ended = client.wait(job_id, LONGEST).await;
+            bar.inc(1);
+            ended
+        }
+    });
+    let ended = futures_util::future::join_all(waits).await;
+    bar.finish_and_clear();
+    ended.into_iter().map(|record| Ok(record?)).collect()
+}
+
+fn print(records: &[Record], output: &Output) {
+    if output.json {
+        records
+            .iter()
+            .for_each(|record| output.print_json(&record_json(record)));
+        return;
+    }
+    let rows = records
+        .iter()
+        .take(SHOWN)
+        .map(|record| record_row(record, output))
+        .collect();
+    output.print_table(&RECORD_COLUMNS, rows);
+    if records.len() > SHOWN {
+        eprintln!("and {} more", records.len() - SHOWN);
+    }
+}

@@ -1,0 +1,156 @@
+//! Exit codes, and errors as people and programs see them.
+
+use crate::{
+    broker::BrokerError,
+    client::{EnqueueError, WaitError},
+    config::ConfigError,
+    function::command::CommandError,
+    store::OpenError,
+    worker::WorkerError,
+};
+use warren_plugin_api::StoreError;
+
+/// How the program ends. The same numbers stand in `warren --help`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Exit {
+    Ok = 0,
+    Failure = 1,
+    Usage = 2,
+    BrokerUnavailable = 3,
+    StoreUnusable = 4,
+    JobFailed = 5,
+    NotFound = 6,
+    TimedOut = 7,
+}
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+pub(super) struct CliError {
+    exit: Exit,
+    message: String,
+    hint: Option<String>,
+}
+
+impl CliError {
+    pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self {
+            exit,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    #[must_use]
+    pub(super) fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+
+    pub(super) const fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub(super) fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        let suggestion = match &error {
+            ConfigError::Invalid { suggestion, .. } => suggestion.clone(),
+            _ => None,
+        };
+        let this = Self::new(Exit::Usage, error.to_string());
+        match suggestion {
+            Some(word) => this.with_hint(format!("did you mean `{word}`?")),
+            None => this,
+        }
+    }
+}
+
+impl From<BrokerError> for CliError {
+    fn from(error: BrokerError) -> Self {
+        let (exit, hint) = match &error {
+            BrokerError::InvalidUrl { .. } => (Exit::Usage, Some("set broker.url")),
+            BrokerError::Unavailable { .. } => (
+                Exit::BrokerUnavailable,
+                Some("is RabbitMQ running, and is broker.url right?"),
+            ),
+            BrokerError::AccessRefused { .. } => (
+                Exit::BrokerUnavailable,
+                Some("check user, password and virtual host in broker.url"),
+            ),
+            BrokerError::NoSuchQueue { .. } => (Exit::NotFound, None),
+            _ => (Exit::Failure, None),
+        };
+        let this = Self::new(exit, error.to_string());
+        match hint {
+            Some(hint) => this.with_hint(hint),
+            None => this,
+        }
+    }
+}
+
+impl From<OpenError> for CliError {
+    fn from(error: OpenError) -> Self {
+        let exit = match &error {
+            OpenError::UnknownType { .. } | OpenError::InvalidConfig { .. } => Exit::Usage,
+            _ => Exit::StoreUnusable,
+        };
+        let hint = "`warren plugins ls` shows every plugin and why one is not loaded";
+        Self::new(exit, error.to_string()).with_hint(hint)
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        Self::new(Exit::StoreUnusable, format!("result store: {error}"))
+    }
+}
+
+impl From<EnqueueError> for CliError {
+    fn from(error: EnqueueError) -> Self {
+        match error {
+            EnqueueError::Broker(error) => error.into(),
+            EnqueueError::Store(error) => error.into(),
+            EnqueueError::Invalid(error) => Self::new(Exit::Usage, error.to_string()),
+            error @ EnqueueError::Duplicate { .. } => Self::new(Exit::Failure, error.to_string())
+                .with_hint("--if-exists keep or --if-exists replace"),
+        }
+    }
+}
+
+impl From<WaitError> for CliError {
+    fn from(error: WaitError) -> Self {
+        let exit = match &error {
+            WaitError::UnknownJob { .. } | WaitError::Gone { .. } => Exit::NotFound,
+            WaitError::Timeout { .. } => Exit::TimedOut,
+            WaitError::Store(_) => Exit::StoreUnusable,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<WorkerError> for CliError {
+    fn from(error: WorkerError) -> Self {
+        match error {
+            WorkerError::Broker(error) => error.into(),
+            error @ WorkerError::InvalidOption { .. } => Self::new(Exit::Usage, error.to_string()),
+            error => Self::new(Exit::Failure, error.to_string()),
+        }
+    }
+}
+
+impl From<CommandError> for CliError {
+    fn from(error: CommandError) -> Self {
+        Self::new(Exit::Usage, error.to_string())
+    }
+}

@@ -1,0 +1,100 @@
+//! `warren job get|wait`
+
+use serde_json::json;
+use warren_plugin_api::{Record, Status};
+
+use super::{
+    arguments::JobCommand,
+    error::{CliError, Exit},
+    output::{Output, record_json},
+    session::Session,
+};
+
+pub(super) async fn run(
+    session: &Session,
+    command: JobCommand,
+    output: &Output,
+) -> Result<Exit, CliError> {
+    match command {
+        JobCommand::Get { job_ids } => get(session, &job_ids, output).await,
+        JobCommand::Wait { job_ids, timeout } => {
+            // Waiting needs the store alone.
+            let client = session.client().await?;
+            let mut exit = Exit::Ok;
+            for ended in client.wait_all(&job_ids, timeout).await {
+                let shown = print_outcome(&ended?, output);
+                exit = if exit == Exit::Ok { shown } else { exit };
+            }
+            Ok(exit)
+        }
+    }
+}
+
+async fn get(session: &Session, job_ids: &[String], output: &Output) -> Result<Exit, CliError> {
+    let store = session.store().await?;
+    let ids = job_ids
+        .iter()
+        .map(|job_id| job_id.as_str().into())
+        .collect();
+    let mut exit = Exit::Ok;
+    for (job_id, record) in job_ids.iter().zip(store.get_many(ids).await?) {
+        match record? {
+            Some(record) => print(&record, output),
+            None => {
+                exit = Exit::NotFound;
+                if output.json {
+                    output.print_json(&json!({ "job_id": job_id, "status": null }));
+                } else {
+                    eprintln!("{job_id}: no such job is known; it was never sent, or has expired");
+                }
+            }
+        }
+    }
+    Ok(exit)
+}
+
+fn print(record: &Record, output: &Output) {
+    if output.json {
+        return output.print_json(&record_json(record));
+    }
+    let value = record_json(record);
+    println!("{}  {}", record.job_id, output.status(record.status));
+    for key in [
+        "function",
+        "args",
+        "kwargs",
+        "queue",
+        "worker",
+        "attempt",
+        "enqueued_at",
+        "started_at",
+        "finished_at",
+        "duration_seconds",
+        "expires_at",
+        "error",
+        "result",
+    ] {
+        match &value[key] {
+            serde_json::Value::Null => {}
+            serde_json::Value::String(text) if key != "result" => println!("  {key:<17} {text}"),
+            shown => println!("  {key:<17} {shown}"),
+        }
+    }
+}
+
+/// Prints a job that has ended: its result alone where it has one.
+pub(super) fn print_outcome(record: &Record, output: &Output) -> Exit {
+    let completed = record.status == Status::Completed;
+    if output.json {
+        output.print_json(&record_json(record));
+    } else if completed {
+        println!("{}", String::from_utf8_lossy(&record.result));
+    } else {
+        let error = record
+            .error
+            .as_ref()
+            .map_or("no reason is known", |error| error.as_str());
+        eprintln!("{} {}: {error}", record.job_id, record.status);
+    }
+    if completed { Exit::Ok } else { Exit::JobFailed }
+}

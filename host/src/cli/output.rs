@@ -1,0 +1,161 @@
+//! What is printed: tables and colours for people at a terminal, plain lines for pipes, JSON for
+//! programs.
+
+use std::io::{IsTerminal, stderr, stdout};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+use serde_json::{Value, json};
+use warren_plugin_api::{Record, Status};
+
+use super::{arguments::Color, error::CliError};
+
+/// How this run prints.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Output {
+    pub(super) json: bool,
+    at_terminal: bool,
+    colored: bool,
+}
+
+impl Output {
+    pub(super) fn new(json: bool, color: Color) -> Self {
+        let at_terminal = stdout().is_terminal();
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let colored = match color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => at_terminal && wanted,
+        };
+        Self {
+            json,
+            at_terminal,
+            colored,
+        }
+    }
+
+    /// Whether a person watches: progress bars make sense.
+    pub(super) fn is_watched(&self) -> bool {
+        !self.json && stderr().is_terminal()
+    }
+
+    pub(super) fn print_json(&self, value: &impl Serialize) {
+        match serde_json::to_string(value) {
+            Ok(text) => println!("{text}"),
+            Err(error) => eprintln!("error: cannot be written as JSON: {error}"),
+        }
+    }
+
+    /// A table for people, tab-separated lines for pipes.
+    pub(super) fn print_table(&self, header: &[&str], rows: Vec<Vec<String>>) {
+        if !self.at_terminal {
+            for row in rows {
+                let cells: Vec<String> = row.iter().map(|cell| one_line(cell)).collect();
+                println!("{}", cells.join("\t"));
+            }
+            return;
+        }
+        let mut table = Table::new();
+        table
+            .load_style(presets::UTF8_HORIZONTAL_ONLY)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_header(header.to_vec());
+        for row in rows {
+            table.add_row(row);
+        }
+        println!("{table}");
+    }
+
+    /// A status in its colour.
+    pub(super) fn status(&self, status: Status) -> String {
+        let color = match status {
+            Status::Completed => "32",
+            Status::Failed => "31",
+            Status::Aborted => "35",
+            Status::Retrying => "33",
+            Status::InProgress => "36",
+            Status::Queued => "0",
+        };
+        if self.colored {
+            format!("\x1b[{color}m{status}\x1b[0m")
+        } else {
+            status.to_string()
+        }
+    }
+
+    pub(super) fn error(&self, error: &CliError) {
+        if self.json {
+            let json = json!({ "error": error.message(), "hint": error.hint() });
+            eprintln!("{json}");
+            return;
+        }
+        eprintln!("error: {}", error.message());
+        if let Some(hint) = error.hint() {
+            eprintln!("hint: {hint}");
+        }
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.replace(['\t', '\n', '\r'], " ")
+}
+
+/// A record as JSON: payloads as the JSON they hold, or as text where they hold none.
+pub(super) fn record_json(record: &Record) -> Value {
+    let payload = |bytes: &[u8]| match bytes {
+        [] => Value::Null,
+        bytes => serde_json::from_slice(bytes)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(bytes).into_owned())),
+    };
+    let time = |time: Option<warren_plugin_api::Timestamp>| time.map(|time| time.to_string());
+    json!({
+        "job_id": record.job_id,
+        "status": record.status,
+        "attempt": record.attempt,
+        "queue": record.queue,
+        "function": record.function,
+        "worker": record.worker,
+        "enqueued_at": time(record.enqueued_at),
+        "started_at": time(record.started_at),
+        "finished_at": time(record.finished_at),
+        "updated_at": time(record.updated_at),
+        "expires_at": time(record.expires_at),
+        "duration_seconds": record.duration.map(|duration| duration.as_secs_f64()),
+        "error": record.error,
+        "args": payload(&record.args),
+        "kwargs": payload(&record.kwargs),
+        "result": payload(&record.result),
+        "extra": record.extra.iter().map(|(name, value)| (name.to_string(), payload(value)))
+            .collect::<serde_json::Map<_, _>>(),
+    })
+}
+
+/// The columns of a list of records.
+pub(super) const RECORD_COLUMNS: [&str; 7] = [
+    "JOB",
+    "STATUS",
+    "FUNCTION",
+    "QUEUE",
+    "ATTEMPT",
+    "TOOK",
+    "RESULT OR ERROR",
+];
+
+pub(super) fn record_row(record: &Record, output: &Output) -> Vec<String> {
+    const SHOWN: usize = 80;
+    let outcome = match &record.error {
+        Some(error) => error.to_string(),
+        None => String::from_utf8_lossy(&record.result).into_owned(),
+    };
+    vec![
+        record.job_id.to_string(),
+        output.status(record.status),
+        record.function.to_string(),
+        record.queue.to_string(),
+        record.attempt.to_string(),
+        record
+            .duration
+            .map_or_else(String::new, |took| format!("{took:.1?}")),
+        outcome.chars().take(SHOWN).collect(),
+    ]
+}

@@ -1,0 +1,186 @@
+//! `warren plugins ls|check`
+
+use std::{path::Path, time::Duration};
+
+use serde_json::{Value, json};
+use warren_plugin_api::Capabilities;
+
+use super::{
+    arguments::{GlobalArguments, PluginsCommand},
+    error::{CliError, Exit},
+    output::Output,
+    session::Session,
+};
+use crate::store::{
+    StoreRegistry, StoreType,
+    plugins::{FileReport, FileState, load_folders, load_one},
+};
+
+/// How long a store may take to open when it is checked.
+const OPEN_DEADLINE: Duration = Duration::from_secs(30);
+
+pub(super) async fn run(
+    global: &GlobalArguments,
+    command: PluginsCommand,
+    output: &Output,
+) -> Result<Exit, CliError> {
+    match command {
+        PluginsCommand::Ls => list(global, output),
+        PluginsCommand::Check { file, store_config } => {
+            check(&file, store_config.as_deref(), output).await
+        }
+    }
+}
+
+fn list(global: &GlobalArguments, output: &Output) -> Result<Exit, CliError> {
+    let session = Session::start(global, &[])?;
+    let report = load_folders(StoreRegistry::global(), &session.plugin_folders());
+    for (folder, error) in &report.unreadable_folders {
+        eprintln!("warning: plugin folder {}: {error}", folder.display());
+    }
+    if output.json {
+        report
+            .files
+            .iter()
+            .for_each(|file| output.print_json(&file_json(file)));
+        return Ok(Exit::Ok);
+    }
+    let rows: Vec<_> = report.files.iter().map(file_row).collect();
+    if rows.is_empty() {
+        let folders: Vec<_> = report
+            .searched
+            .iter()
+            .map(|folder| folder.display().to_string())
+            .collect();
+        eprintln!("no plugins in {}", folders.join(", "));
+    }
+    output.print_table(
+        &[
+            "NAME",
+            "VERSION",
+            "CONTRACT",
+            "CAPABILITIES",
+            "STATE",
+            "FILE",
+        ],
+        rows,
+    );
+    Ok(Exit::Ok)
+}
+
+fn file_row(file: &FileReport) -> Vec<String> {
+    let path = file.path.display().to_string();
+    match &file.state {
+        FileState::Loaded(store) => vec![
+            store.manifest.name.clone(),
+            store.manifest.version.clone(),
+            format!("{}.{}", store.contract.0, store.contract.1),
+            capabilities(store.capabilities()),
+            "loaded".to_owned(),
+            path,
+        ],
+        FileState::Refused(refused) => {
+            let (name, version, contract) = match &refused.described {
+                Some(file) => (
+                    file.name.clone(),
+                    file.version.clone(),
+                    format!("{}.{}", file.contract.0, file.contract.1),
+                ),
+                None => Default::default(),
+            };
+            vec![
+                name,
+                version,
+                contract,
+                String::new(),
+                refused.error.to_string(),
+                path,
+            ]
+        }
+    }
+}
+
+fn file_json(file: &FileReport) -> Value {
+    match &file.state {
+        FileState::Loaded(store) => {
+            let mut json = store_json(store);
+            json["file"] = json!(file.path);
+            json["loaded"] = json!(true);
+            json
+        }
+        FileState::Refused(refused) => json!({
+            "file": file.path,
+            "loaded": false,
+            "name": refused.described.as_ref().map(|file| &file.name),
+            "version": refused.described.as_ref().map(|file| &file.version),
+            "reason": refused.error.to_string(),
+        }),
+    }
+}
+
+fn store_json(store: &StoreType) -> Value {
+    json!({
+        "name": store.manifest.name,
+        "version": store.manifest.version,
+        "description": store.manifest.description,
+        "contract": format!("{}.{}", store.contract.0, store.contract.1),
+        "capabilities": store.capabilities(),
+    })
+}
+
+/// The words for what a store can do.
+fn capabilities(it: &Capabilities) -> String {
+    let words = [
+        (it.durable, "durable"),
+        (it.native_expiry, "expiry"),
+        (it.scan, "scan"),
+        (it.stats, "stats"),
+        (it.push, "push"),
+    ];
+    let held: Vec<_> = words
+        .iter()
+        .filter(|(has, _)| *has)
+        .map(|(_, word)| *word)
+        .collect();
+    held.join(" ")
+}
+
+async fn check(file: &Path, store_config: Option<&str>, output: &Output) -> Result<Exit, CliError> {
+    let unusable = |error: String| CliError::new(Exit::StoreUnusable, error);
+    let store = load_one(file).map_err(|error| unusable(error.to_string()))?;
+    let mut report = store_json(&store);
+    if let Some(text) = store_config {
+        let config: Value = serde_json::from_str(text).map_err(|error| {
+            CliError::new(Exit::Usage, format!("--store-config is not JSON: {error}"))
+        })?;
+        let object = store.open_within(OPEN_DEADLINE, &config).await?;
+        let health = tokio::time::timeout(OPEN_DEADLINE, object.health_check())
+            .await
+            .map_err(|_| {
+                unusable(format!(
+                    "its health check took longer than {OPEN_DEADLINE:?}"
+                ))
+            })?;
+        report["health"] = json!(health?);
+        report["capabilities"] = json!(object.capabilities()?);
+    }
+    if output.json {
+        output.print_json(&report);
+    } else {
+        let (major, minor) = store.contract;
+        println!(
+            "{}: store {:?} {}",
+            file.display(),
+            store.manifest.name,
+            store.manifest.version
+        );
+        println!(
+            "built against contract {major}.{minor}; can do: {}",
+            capabilities(store.capabilities())
+        );
+        if let Some(detail) = report["health"]["detail"].as_str() {
+            println!("opens, and is healthy: {detail}");
+        }
+    }
+    Ok(Exit::Ok)
+}

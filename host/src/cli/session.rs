@@ -1,0 +1,194 @@
+//! What most commands need: configuration, log, broker, store.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tracing_subscriber::EnvFilter;
+
+use super::{
+    arguments::GlobalArguments,
+    error::{CliError, Exit},
+};
+use crate::{
+    broker::Broker,
+    client::{Client, ClientOptions},
+    config::{Layers, Loaded, LogConfig, LogFormat, Origin},
+    function::FunctionRegistry,
+    store::{
+        OpenError, Store, StorePolicy, StoreRegistry,
+        plugins::{LoadReport, PluginFolder, default_folders, load_folders},
+    },
+};
+
+/// The file that is read when none is named.
+const DEFAULT_FILE: &str = "warren.toml";
+
+/// One run of the program with its configuration.
+pub(super) struct Session {
+    pub(super) loaded: Loaded,
+    plugin_dirs: Vec<PathBuf>,
+}
+
+impl Session {
+    /// Reads the configuration and starts the log. `flags` are (flag, key, value).
+    pub(super) fn start(
+        global: &GlobalArguments,
+        flags: &[(&str, &str, String)],
+    ) -> Result<Self, CliError> {
+        let loaded = load(global, flags)?;
+        start_log(&loaded.config.log)?;
+        Ok(Self {
+            loaded,
+            plugin_dirs: global.plugin_dirs.clone(),
+        })
+    }
+
+    pub(super) async fn broker(&self) -> Result<Broker, CliError> {
+        Ok(Broker::connect(&self.loaded.config.broker.settings()?).await?)
+    }
+
+    pub(super) fn plugin_folders(&self) -> Vec<PluginFolder> {
+        plugin_folders(&self.plugin_dirs, &self.loaded.config.plugins.dirs)
+    }
+
+    /// Loads the plugins and opens the configured store.
+    pub(super) async fn store(&self) -> Result<Store, CliError> {
+        let registry = StoreRegistry::global();
+        let report = load_folders(registry, &self.plugin_folders());
+        warn_of_refused(&report);
+        let settings = &self.loaded.config.result_store;
+        let config = json_config(&settings.config)?;
+        let opened = registry
+            .open(&settings.store_type, &config, &report.searched)
+            .await;
+        let object = opened.map_err(|error| explain(error, &report))?;
+        let policy = StorePolicy {
+            deadline: settings.deadline,
+        };
+        Ok(Store::new(&settings.store_type, object, policy)?)
+    }
+
+    pub(super) async fn client(&self) -> Result<Client, CliError> {
+        let (broker, store) = (self.broker().await?, self.store().await?);
+        let options = ClientOptions {
+            result_ttl: self.loaded.config.result_store.ttl,
+            ..ClientOptions::default()
+        };
+        Ok(Client::with_options(broker, store, options))
+    }
+
+    pub(super) fn functions(&self) -> Result<FunctionRegistry, CliError> {
+        let mut functions = FunctionRegistry::new();
+        functions.register_commands(&self.loaded.config.functions)?;
+        Ok(functions)
+    }
+}
+
+fn load(global: &GlobalArguments, flags: &[(&str, &str, String)]) -> Result<Loaded, CliError> {
+    let mut layers = Layers::default();
+    match &global.config {
+        Some(file) => layers.add_file(file)?,
+        None if Path::new(DEFAULT_FILE).exists() => layers.add_file(Path::new(DEFAULT_FILE))?,
+        None => {}
+    }
+    layers.add_environment(std::env::vars())?;
+    let flag = |name: &str| Origin::Flag(name.to_owned());
+    if let Some(level) = &global.log_level {
+        layers.set("log.level", &quoted(level), flag("--log-level"))?;
+    }
+    if let Some(format) = &global.log_format {
+        layers.set("log.format", &quoted(format), flag("--log-format"))?;
+    }
+    for (name, key, value) in flags {
+        layers.set(key, value, flag(name))?;
+    }
+    for pair in &global.set {
+        let (key, value) = pair.split_once('=').ok_or_else(|| {
+            CliError::new(Exit::Usage, format!("--set {pair:?}: expected KEY=VALUE"))
+        })?;
+        layers.set(key, value, flag("--set"))?;
+    }
+    Ok(layers.finish()?)
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+/// Flags before `WARREN_PLUGIN_PATH` before the configuration before the default.
+pub(super) fn plugin_folders(flags: &[PathBuf], config: &[PathBuf]) -> Vec<PluginFolder> {
+    if !flags.is_empty() {
+        return flags.iter().map(PluginFolder::named).collect();
+    }
+    if let Some(path) = std::env::var_os("WARREN_PLUGIN_PATH").filter(|path| !path.is_empty()) {
+        return std::env::split_paths(&path)
+            .map(PluginFolder::named)
+            .collect();
+    }
+    if !config.is_empty() {
+        return config.iter().map(PluginFolder::named).collect();
+    }
+    default_folders()
+}
+
+pub(super) fn json_config(table: &toml::Table) -> Result<Value, CliError> {
+    serde_json::to_value(table).map_err(|error| {
+        CliError::new(
+            Exit::Usage,
+            format!("result_store.config cannot be read: {error}"),
+        )
+    })
+}
+
+fn warn_of_refused(report: &LoadReport) {
+    for (folder, error) in &report.unreadable_folders {
+        tracing::warn!(folder = %folder.display(), %error, "a plugin folder cannot be read");
+    }
+    for (_, refused) in report.refused() {
+        tracing::warn!(error = %refused.error, "a plugin is not loaded");
+    }
+}
+
+/// A type that is unknown because its plugin was refused is best explained by the refusal.
+fn explain(error: OpenError, report: &LoadReport) -> CliError {
+    if let OpenError::UnknownType { name, .. } = &error {
+        let refusal = report.refused().find(|(_, refused)| {
+            refused
+                .described
+                .as_ref()
+                .is_some_and(|described| described.name == *name)
+        });
+        if let Some((_, refused)) = refusal {
+            let text = format!(
+                "result store type {name:?} is not available: {}",
+                refused.error
+            );
+            return CliError::new(Exit::StoreUnusable, text);
+        }
+    }
+    error.into()
+}
+
+pub(super) fn start_log(config: &LogConfig) -> Result<(), CliError> {
+    let filter = EnvFilter::try_new(&config.level).map_err(|error| {
+        CliError::new(
+            Exit::Usage,
+            format!("log.level {:?}: {error}", config.level),
+        )
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let started = match config.format {
+        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Text => {
+            use std::io::IsTerminal;
+            builder
+                .with_ansi(std::io::stderr().is_terminal())
+                .try_init()
+        }
+    };
+    // A subscriber that exists already is the embedding program's, and as good.
+    drop(started);
+    Ok(())
+}

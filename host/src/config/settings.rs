@@ -1,0 +1,186 @@
+//! The settings, their defaults and their meaning.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    broker::{BrokerError, BrokerSettings, QueueName, QueueType},
+    client::DEFAULT_QUEUE,
+    function::command::FunctionConfig,
+};
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The broker.
+    pub broker: BrokerConfig,
+    /// The worker.
+    pub worker: WorkerConfig,
+    /// The result store.
+    pub result_store: ResultStoreConfig,
+    /// Where plugins are.
+    pub plugins: PluginsConfig,
+    /// Functions that are commands, by name.
+    pub functions: BTreeMap<String, FunctionConfig>,
+    /// What is logged.
+    pub log: LogConfig,
+}
+
+/// `[broker]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BrokerConfig {
+    /// `amqp://user:password@host:5672/%2f`, `amqps://…`, or `memory://`.
+    pub url: String,
+    /// The name that the broker's management shows.
+    pub connection_name: String,
+    /// The longest that one try to connect may take.
+    #[serde(with = "crate::duration_text")]
+    pub connect_timeout: Duration,
+    /// How often both ends show that they are alive.
+    #[serde(with = "crate::duration_text")]
+    pub heartbeat: Duration,
+    /// The longest that sending a message may take.
+    #[serde(with = "crate::duration_text")]
+    pub publish_timeout: Duration,
+    /// What is added to a queue's name to name its dead-letter queue.
+    pub dead_letter_suffix: String,
+    /// `classic` or `quorum`.
+    pub queue_type: QueueType,
+    /// Declare queues with priorities from 0 to this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_priority: Option<u8>,
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        Self {
+            url: "amqp://guest:guest@localhost:5672/%2f".to_owned(),
+            connection_name: "warren".to_owned(),
+            connect_timeout: Duration::from_secs(10),
+            heartbeat: Duration::from_secs(30),
+            publish_timeout: Duration::from_secs(30),
+            dead_letter_suffix: ".dlq".to_owned(),
+            queue_type: QueueType::Classic,
+            max_priority: None,
+        }
+    }
+}
+
+impl BrokerConfig {
+    /// The settings for connecting.
+    ///
+    /// # Errors
+    /// The URL cannot be used.
+    pub fn settings(&self) -> Result<BrokerSettings, BrokerError> {
+        Ok(BrokerSettings {
+            url: self.url.parse()?,
+            connection_name: self.connection_name.clone(),
+            connect_timeout: self.connect_timeout,
+            heartbeat: self.heartbeat,
+            publish_timeout: self.publish_timeout,
+            dead_letter_suffix: self.dead_letter_suffix.clone(),
+            queue_type: self.queue_type,
+            max_priority: self.max_priority,
+        })
+    }
+}
+
+/// `[worker]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorkerConfig {
+    /// The queues to take jobs from.
+    pub queues: Vec<QueueName>,
+    /// The most jobs that run at once.
+    pub concurrency: u16,
+    /// The most messages that are held unanswered, per queue; the concurrency when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefetch: Option<u16>,
+    /// The worker's name in records; random when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// How long running jobs may go on after the first signal to stop.
+    #[serde(with = "crate::duration_text")]
+    pub shutdown_grace: Duration,
+}
+
+impl Default for WorkerConfig {
+    fn default() -> Self {
+        Self {
+            queues: QueueName::new(DEFAULT_QUEUE).into_iter().collect(),
+            concurrency: 100,
+            prefetch: None,
+            name: None,
+            shutdown_grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// `[result_store]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ResultStoreConfig {
+    /// The name that a plugin registers.
+    #[serde(rename = "type")]
+    pub store_type: String,
+    /// How long records are kept.
+    #[serde(with = "crate::duration_text")]
+    pub ttl: Duration,
+    /// The longest that one call of the store may take.
+    #[serde(with = "crate::duration_text")]
+    pub deadline: Duration,
+    /// Belongs to the store.
+    pub config: toml::Table,
+}
+
+impl Default for ResultStoreConfig {
+    fn default() -> Self {
+        Self {
+            store_type: "redis".to_owned(),
+            ttl: Duration::from_secs(24 * 60 * 60),
+            deadline: Duration::from_secs(5),
+            config: toml::Table::new(),
+        }
+    }
+}
+
+/// `[plugins]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PluginsConfig {
+    /// Folders to load plugins from, instead of those next to the executable.
+    pub dirs: Vec<PathBuf>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `warren=debug,lapin=warn`.
+    pub level: String,
+    /// `text` or `json`.
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Text,
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}

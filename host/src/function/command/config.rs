@@ -1,0 +1,173 @@
+//! `[functions.<name>]`: which command a function is, and how its runs are treated.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::run::CommandHandler;
+use crate::{
+    function::{FunctionPolicy, FunctionRegistry, RegisterFunctionError},
+    job::{RetryOn, RetryPolicy},
+};
+
+/// A function that is a command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FunctionConfig {
+    /// The program and its arguments. It gets the job as one JSON object on stdin and writes its
+    /// result as JSON to stdout; nothing written means `null`.
+    pub command: Vec<String>,
+    /// The folder it runs in; the worker's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<PathBuf>,
+    /// Further environment variables.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// The longest that one run may take.
+    #[serde(default = "default_timeout", with = "crate::duration_text")]
+    pub timeout: Duration,
+    /// How long results are kept, instead of the result store's `ttl`.
+    #[serde(
+        default,
+        with = "crate::duration_text::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub result_ttl: Option<Duration>,
+    /// When a failed run is repeated.
+    #[serde(default)]
+    pub retry: RetryConfig,
+}
+
+fn default_timeout() -> Duration {
+    FunctionPolicy::default().timeout
+}
+
+/// `[functions.<name>.retry]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetryConfig {
+    /// The most repetitions.
+    pub limit: u32,
+    /// The wait before the first repetition; doubled before each further one.
+    #[serde(with = "crate::duration_text")]
+    pub base: Duration,
+    /// The longest wait.
+    #[serde(with = "crate::duration_text")]
+    pub cap: Duration,
+    /// Shorten each wait by a random part of up to half.
+    pub jitter: bool,
+    /// `any`, `never`, or `{ only = ["ConnectionError"] }`.
+    pub on: RetryOn,
+}
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        let RetryPolicy {
+            limit,
+            base,
+            cap,
+            jitter,
+            on,
+        } = RetryPolicy::default();
+        Self {
+            limit,
+            base,
+            cap,
+            jitter,
+            on,
+        }
+    }
+}
+
+impl RetryConfig {
+    fn policy(&self) -> RetryPolicy {
+        let Self {
+            limit,
+            base,
+            cap,
+            jitter,
+            on,
+        } = self.clone();
+        RetryPolicy {
+            limit,
+            base,
+            cap,
+            jitter,
+            on,
+        }
+    }
+}
+
+/// Why a command cannot be a function.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// `command = []`
+    #[error("functions.{function}.command is empty; expected a program and its arguments")]
+    Empty {
+        /// The function.
+        function: String,
+    },
+    /// No such program.
+    #[error("functions.{function}.command: no program {program:?} was found")]
+    NoSuchProgram {
+        /// The function.
+        function: String,
+        /// The program.
+        program: String,
+    },
+    /// The name is taken.
+    #[error(transparent)]
+    NameTaken(#[from] RegisterFunctionError),
+}
+
+impl FunctionRegistry {
+    /// Registers the functions of a configuration.
+    ///
+    /// # Errors
+    /// A command is empty or its program is missing, or a name is taken.
+    pub fn register_commands(
+        &mut self,
+        functions: &BTreeMap<String, FunctionConfig>,
+    ) -> Result<(), CommandError> {
+        for (name, config) in functions {
+            let handler = Arc::new(CommandHandler::new(name, config)?);
+            let policy = FunctionPolicy {
+                timeout: config.timeout,
+                retry: config.retry.policy(),
+                result_ttl: config.result_ttl,
+            };
+            self.register_handler(name, policy, handler)?;
+        }
+        Ok(())
+    }
+}
+
+/// The program's file, looked up as a shell would.
+pub(super) fn find_program(
+    function: &str,
+    program: &str,
+    working_dir: Option<&Path>,
+) -> Result<PathBuf, CommandError> {
+    let missing = || CommandError::NoSuchProgram {
+        function: function.to_owned(),
+        program: program.to_owned(),
+    };
+    if program.contains('/') {
+        let path = working_dir.map_or_else(|| PathBuf::from(program), |dir| dir.join(program));
+        return if path.is_file() {
+            Ok(path)
+        } else {
+            Err(missing())
+        };
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders)
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
+        .ok_or_else(missing)
+}

@@ -1,0 +1,339 @@
+//! One run of a command: the job on stdin, the result from stdout, the tail of stderr for errors.
+
+use std::{
+    os::unix::process::ExitStatusExt,
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    process::Command,
+};
+use warren_plugin_api::Payload;
+
+use super::{
+    CommandError, FunctionConfig,
+    config::find_program,
+    process::{EndOnDrop, ProcessGroup},
+};
+use crate::function::{Call, Handler, JobError};
+
+/// The most that a result may have.
+const MAX_OUTPUT_BYTES: usize = 64 * 1024 * 1024;
+/// How much of the end of stderr is kept.
+const STDERR_TAIL_BYTES: usize = 16 * 1024;
+/// `EX_TEMPFAIL` of sysexits.h: "the user is invited to retry".
+const TEMPORARY_FAILURE: i32 = 75;
+
+/// Runs a command for each job.
+#[derive(Debug)]
+pub(super) struct CommandHandler {
+    program: PathBuf,
+    config: FunctionConfig,
+}
+
+impl CommandHandler {
+    pub(super) fn new(function: &str, config: &FunctionConfig) -> Result<Self, CommandError> {
+        let Some(program) = config.command.first() else {
+            return Err(CommandError::Empty {
+                function: function.to_owned(),
+            });
+        };
+        let program = find_program(function, program, config.working_dir.as_deref())?;
+        Ok(Self {
+            program,
+            config: config.clone(),
+        })
+    }
+
+    fn command(&self, call: &Call) -> Command {
+        let facts = call.context.facts();
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.config.command[1..])
+            .envs(&self.config.env)
+            .env("WARREN_JOB_ID", facts.job_id.as_str())
+            .env("WARREN_FUNCTION", facts.function.as_str())
+            .env("WARREN_QUEUE", facts.queue.as_str())
+            .env("WARREN_ATTEMPT", facts.attempt.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        if let Some(folder) = &self.config.working_dir {
+            command.current_dir(folder);
+        }
+        command
+    }
+}
+
+impl Handler for CommandHandler {
+    fn call(&self, call: Call) -> BoxFuture<'static, Result<Payload, JobError>> {
+        let mut command = self.command(&call);
+        async move {
+            let input = input(&call)?;
+            let group = ProcessGroup::spawn(&mut command).map_err(|error| {
+                JobError::new(
+                    "CommandNotStarted",
+                    format!("cannot start the command: {error}"),
+                )
+            })?;
+            run(group, input).await
+        }
+        .boxed()
+    }
+}
+
+#[derive(Serialize)]
+struct Input<'a> {
+    job_id: &'a str,
+    function: &'a str,
+    queue: &'a str,
+    attempt: u32,
+    args: &'a RawValue,
+    kwargs: &'a RawValue,
+}
+
+fn input(call: &Call) -> Result<Vec<u8>, JobError> {
+    let facts = call.context.facts();
+    let raw = |payload: &'_ Payload| -> Result<Box<RawValue>, JobError> {
+        serde_json::from_slice(payload)
+            .map_err(|error| JobError::new("InvalidArguments", error.to_string()).never_retry())
+    };
+    let (args, kwargs) = (raw(&call.args)?, raw(&call.kwargs)?);
+    let mut json = serde_json::to_vec(&Input {
+        job_id: &facts.job_id,
+        function: &facts.function,
+        queue: &facts.queue,
+        attempt: facts.attempt,
+        args: &args,
+        kwargs: &kwargs,
+    })?;
+    json.push(b'\n');
+    Ok(json)
+}
+
+async fn run(mut group: ProcessGroup, input: Vec<u8>) -> Result<Payload, JobError> {
+    let stdin = group.child.stdin.take();
+    let stdout = group.child.stdout.take();
+    let stderr = group.child.stderr.take();
+    let mut running = EndOnDrop(Some(group));
+    let feed = async move {
+        if let Some(mut stdin) = stdin {
+            // A command that does not read its input is free not to.
+            let _ = stdin.write_all(&input).await;
+        }
+    };
+    let ((), output, errors) = tokio::join!(feed, read_all(stdout), read_tail(stderr));
+    let Some(child) = running.0.as_mut().map(|group| &mut group.child) else {
+        return Err(JobError::new("CommandDied", "the process is gone"));
+    };
+    let status = child.wait().await?;
+    if let Some(group) = running.0.take() {
+        group.finished();
+    }
+    result(status, output, &errors)
+}
+
+fn result(
+    status: ExitStatus,
+    output: Result<Vec<u8>, JobError>,
+    errors: &str,
+) -> Result<Payload, JobError> {
+    if !status.success() {
+        let error = JobError::new("CommandFailed", describe(status)).with_detail(errors);
+        // Anything but the exit code for "try again" is left to the retry policy as well.
+        return Err(match status.code() {
+            Some(TEMPORARY_FAILURE) => JobError {
+                kind: "TemporaryFailure".to_owned(),
+                ..error
+            },
+            _ => error,
+        });
+    }
+    let output = output?;
+    if output.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Payload::from("null"));
+    }
+    if let Err(error) = serde_json::from_slice::<&RawValue>(&output) {
+        let head: String = String::from_utf8_lossy(&output).chars().take(80).collect();
+        let message = format!("stdout is not JSON ({error}): {head:?}");
+        return Err(JobError::new("InvalidOutput", message)
+            .with_detail(errors)
+            .never_retry());
+    }
+    Ok(Payload::from(output.trim_ascii()))
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("the command ended with exit code {code}"),
+        (None, Some(signal)) => format!("the command was killed by signal {signal}"),
+        (None, None) => "the command ended abnormally".to_owned(),
+    }
+}
+
+async fn read_all(pipe: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, JobError> {
+    let mut output = Vec::new();
+    let Some(pipe) = pipe else { return Ok(output) };
+    let limit = MAX_OUTPUT_BYTES as u64 + 1;
+    pipe.take(limit).read_to_end(&mut output).await?;
+    if output.len() > MAX_OUTPUT_BYTES {
+        let message = format!("stdout has more than {MAX_OUTPUT_BYTES} bytes");
+        return Err(JobError::new("OutputTooLarge", message).never_retry());
+    }
+    Ok(output)
+}
+
+/// Reads everything, so that the command never blocks, and keeps the end.
+async fn read_tail(pipe: Option<impl AsyncRead + Unpin>) -> String {
+    let Some(mut pipe) = pipe else {
+        return String::new();
+    };
+    let mut tail = Vec::new();
+    let mut chunk = [0; 4_096];
+    while let Ok(count @ 1..) = pipe.read(&mut chunk).await {
+        tail.extend_from_slice(&chunk[..count]);
+        if tail.len() > 2 * STDERR_TAIL_BYTES {
+            tail.drain(..tail.len() - STDERR_TAIL_BYTES);
+        }
+    }
+    let start = tail.len().saturating_sub(STDERR_TAIL_BYTES);
+    String::from_utf8_lossy(&tail[start..])
+        .trim_end()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::function::{FunctionRegistry, JobContext, JobFacts};
+
+    fn functions(script: &str) -> FunctionRegistry {
+        let config: FunctionConfig = serde_json::from_value(serde_json::json!({
+            "command": ["sh", "-c", script],
+        }))
+        .unwrap();
+        let mut functions = FunctionRegistry::new();
+        functions
+            .register_commands(&BTreeMap::from([("f".to_owned(), config)]))
+            .unwrap();
+        functions
+    }
+
+    async fn run_script(script: &str, args: &str) -> Result<Payload, JobError> {
+        let functions = functions(script);
+        let facts = JobFacts {
+            job_id: "job-1".into(),
+            attempt: 1,
+            ..JobFacts::default()
+        };
+        let context = JobContext::new(facts, functions.state(), CancellationToken::new());
+        let call = Call {
+            context,
+            args: args.into(),
+            kwargs: "{}".into(),
+        };
+        functions.get("f").unwrap().handler.call(call).await
+    }
+
+    #[tokio::test]
+    async fn a_command_gets_the_job_and_returns_json() {
+        let output = run_script("cat", "[1, \"é\"]").await.unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&output).unwrap();
+        assert_eq!(value["args"], serde_json::json!([1, "é"]));
+        assert_eq!(value["job_id"], "job-1");
+    }
+
+    #[tokio::test]
+    async fn no_output_is_null_and_input_need_not_be_read() {
+        let big = format!("[\"{}\"]", "x".repeat(1_000_000));
+        assert_eq!(run_script("exit 0", &big).await, Ok(Payload::from("null")));
+    }
+
+    #[tokio::test]
+    async fn a_failure_carries_exit_code_and_stderr() {
+        let error = run_script("echo oh no >&2; exit 3", "[]")
+            .await
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "CommandFailed: the command ended with exit code 3"
+        );
+        assert_eq!(error.detail.as_deref(), Some("oh no"));
+        let error = run_script("kill -9 $$", "[]").await.unwrap_err();
+        assert!(error.message.contains("signal 9"), "{error}");
+        let error = run_script("exit 75", "[]").await.unwrap_err();
+        assert_eq!(error.kind, "TemporaryFailure");
+    }
+
+    #[tokio::test]
+    async fn output_that_is_not_json_is_an_error() {
+        let error = run_script("echo hello", "[]").await.unwrap_err();
+        assert_eq!(error.kind, "InvalidOutput");
+        assert!(error.message.contains("hello"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn much_stderr_neither_blocks_nor_fills_memory() {
+        let script = "head -c 1000000 /dev/zero | tr '\\0' x >&2; echo end >&2; exit 1";
+        let error = run_script(script, "[]").await.unwrap_err();
+        let detail = error.detail.unwrap();
+        assert!(detail.ends_with("end") && detail.len() <= STDERR_TAIL_BYTES);
+    }
+
+    #[tokio::test]
+    async fn dropping_a_run_kills_what_the_command_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pid");
+        let script = format!("sleep 1000 & echo $! > {}; wait", file.display());
+        let run = tokio::spawn(async move { run_script(&script, "[]").await });
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        let pid = loop {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            if text.ends_with('\n') {
+                break text.trim().to_owned();
+            }
+            assert!(
+                std::time::Instant::now() < deadline,
+                "the command did not start"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        run.abort();
+        while is_running(&pid) {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "the grandchild still runs"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// A zombie that its new parent has not reaped yet does not run any more.
+    fn is_running(pid: &str) -> bool {
+        std::fs::read_to_string(format!("/proc/{pid}/stat"))
+            .is_ok_and(|stat| !stat.contains(") Z "))
+    }
+
+    #[test]
+    fn a_missing_program_is_found_out_before_any_job() {
+        let config: FunctionConfig =
+            serde_json::from_value(serde_json::json!({ "command": ["no-such-program"] })).unwrap();
+        let functions = BTreeMap::from([("f".to_owned(), config)]);
+        let error = FunctionRegistry::new()
+            .register_commands(&functions)
+            .unwrap_err();
+        assert!(
+            matches!(error, CommandError::NoSuchProgram { .. }),
+            "{error}"
+        );
+    }
+}

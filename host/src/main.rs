@@ -1,0 +1,7 @@
+//! The command line of Warren.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    warren::cli::run()
+}

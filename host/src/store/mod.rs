@@ -1,0 +1,15 @@
+//! Result stores: where they come from, and the guard around every one of them.
+//!
+//! The host knows no store by name. A type of store is registered, by a plugin file or by the
+//! embedding program, and opened by the name that a configuration gives.
+
+mod config_check;
+mod guard;
+mod open;
+pub mod plugins;
+mod registry;
+
+pub use config_check::ConfigProblem;
+pub use guard::{Store, StorePolicy};
+pub use open::OpenError;
+pub use registry::{Origin, RegisterError, StoreRegistry, StoreType, register_store_type};

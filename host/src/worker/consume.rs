@@ -1,0 +1,246 @@
+//! A running worker: takes deliveries, starts jobs, and ends in good order.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
+    time::Instant,
+};
+
+use super::{
+    Shutdown, Worker, WorkerError, WorkerReport, burst::BurstWatch, cleanup, execute::execute,
+    hooks::StartupContext, results::ResultWriter, shared::Shared,
+};
+use crate::broker::{Consumer, Delivery, Settle};
+
+/// How long interrupted jobs may take to let go before the worker ends without them.
+const LET_GO: Duration = Duration::from_secs(5);
+/// How long the last results may take to reach the store.
+const LAST_RESULTS: Duration = Duration::from_secs(30);
+
+/// Why a worker stopped consuming.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Requested,
+    QueuesEmpty,
+    BurstTimeout,
+    ConsumerEnded,
+    WriterEnded,
+}
+
+/// See [`Worker::run`].
+pub(super) async fn run(worker: Worker, shutdown: Shutdown) -> Result<WorkerReport, WorkerError> {
+    let Worker {
+        broker,
+        store,
+        options,
+        stats,
+    } = worker;
+    let concurrency = options.concurrency;
+    for queue in &options.queues {
+        broker.declare(queue).await?;
+    }
+    let spool = Arc::clone(&options.spool);
+    let (results, writer) =
+        ResultWriter::new(store.clone(), options.worker.clone(), spool, stats.clone());
+    let shared = Arc::new(Shared::new(
+        broker, store, options, results, stats, shutdown,
+    ));
+    start_up(&shared).await?;
+
+    let writer = tokio::spawn(writer.run());
+    let cleanup = shared.options.cleanup_interval.map(|interval| {
+        let store = shared.store.clone();
+        AbortOnDrop(tokio::spawn(cleanup::run(store, interval)))
+    });
+    let options = &shared.options;
+    let mut consumer = shared
+        .broker
+        .consume(&options.queues, options.prefetch())
+        .await?;
+    tracing::info!(
+        worker = %options.worker,
+        queues = ?options.queues,
+        concurrency,
+        prefetch = options.prefetch(),
+        store = shared.store.name(),
+        "worker started"
+    );
+
+    let slots = Arc::new(Semaphore::new(concurrency));
+    let stop = consume(&shared, &mut consumer, &slots).await;
+    tracing::info!(reason = ?stop, "no more jobs are started");
+    give_back_unstarted(&shared, &mut consumer).await;
+    finish_running(&shared, &slots).await;
+    let report = end(shared, writer).await;
+    drop((cleanup, consumer));
+    match stop {
+        Stop::ConsumerEnded => Err(WorkerError::ConsumerEnded),
+        Stop::WriterEnded => Err(WorkerError::ResultWriterEnded),
+        Stop::Requested | Stop::QueuesEmpty | Stop::BurstTimeout => Ok(report),
+    }
+}
+
+async fn start_up(shared: &Shared) -> Result<(), WorkerError> {
+    let context = StartupContext {
+        worker: shared.options.worker.to_string(),
+        queues: shared
+            .options
+            .queues
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+    };
+    shared
+        .hooks
+        .startup(context)
+        .await
+        .map_err(|reason| WorkerError::Startup { reason })
+}
+
+/// Starts a job for each delivery, as many at once as there are slots, until there is a reason to
+/// stop.
+async fn consume(shared: &Arc<Shared>, consumer: &mut Consumer, slots: &Arc<Semaphore>) -> Stop {
+    let mut burst = shared.options.burst.map(BurstWatch::start);
+    let burst_deadline = burst.as_ref().map(BurstWatch::deadline);
+    loop {
+        let slot = tokio::select! {
+            biased;
+            () = shared.shutdown.stopping() => return Stop::Requested,
+            slot = Arc::clone(slots).acquire_owned() => slot,
+            () = until(burst_deadline) => return Stop::BurstTimeout,
+            () = shared.results.closed() => return Stop::WriterEnded,
+        };
+        // Nobody closes the semaphore.
+        let Ok(slot) = slot else {
+            return Stop::Requested;
+        };
+        let delivery = loop {
+            tokio::select! {
+                biased;
+                () = shared.shutdown.stopping() => return Stop::Requested,
+                delivery = consumer.next() => break delivery,
+                () = until(burst_deadline) => return Stop::BurstTimeout,
+                () = shared.results.closed() => return Stop::WriterEnded,
+                () = tick(&mut burst) => {
+                    let is_idle = slots.available_permits() + 1 == shared.options.concurrency;
+                    if let Some(burst) = &mut burst
+                        && is_idle
+                        && burst.is_over(shared).await
+                    {
+                        return Stop::QueuesEmpty;
+                    }
+                }
+            }
+        };
+        let Some(delivery) = delivery else {
+            return Stop::ConsumerEnded;
+        };
+        if let Some(burst) = &mut burst {
+            burst.busy();
+        }
+        tokio::spawn(run_in_slot(Arc::clone(shared), delivery, slot));
+    }
+}
+
+async fn run_in_slot(shared: Arc<Shared>, delivery: Delivery, slot: OwnedSemaphorePermit) {
+    execute(shared, delivery).await;
+    drop(slot);
+}
+
+/// What was handed over and not started goes back to its queue.
+async fn give_back_unstarted(shared: &Shared, consumer: &mut Consumer) {
+    consumer.stop().await;
+    while let Some(delivery) = consumer.next().await {
+        shared.stats.0.requeued.increment();
+        let _ = delivery.acker.settle(Settle::Requeue);
+    }
+}
+
+/// Lets running jobs finish within the grace time; interrupts those that do not.
+async fn finish_running(shared: &Shared, slots: &Semaphore) {
+    let concurrency = shared.options.concurrency;
+    let running = concurrency.saturating_sub(slots.available_permits());
+    if running > 0 {
+        tracing::info!(running, grace = ?shared.options.grace, "running jobs may finish");
+    }
+    tokio::select! {
+        biased;
+        () = all_free(slots, concurrency) => return,
+        () = shared.shutdown.stopping_now() => {}
+        () = tokio::time::sleep(shared.options.grace) => shared.shutdown.stop_now(),
+    }
+    let interrupted = concurrency.saturating_sub(slots.available_permits());
+    tracing::warn!(
+        interrupted,
+        "running jobs are interrupted and go back to their queues"
+    );
+    shared.cancel_jobs.cancel();
+    if tokio::time::timeout(LET_GO, all_free(slots, concurrency))
+        .await
+        .is_err()
+    {
+        let stuck = concurrency.saturating_sub(slots.available_permits());
+        tracing::error!(stuck, "jobs that block their thread cannot be interrupted");
+    }
+}
+
+/// Waits until no slot is taken.
+async fn all_free(slots: &Semaphore, concurrency: usize) {
+    let all = u32::try_from(concurrency).unwrap_or(u32::MAX);
+    // Nobody closes the semaphore.
+    let _ = slots.acquire_many(all).await;
+}
+
+/// Brings the last results to the store, and says goodbye.
+async fn end(shared: Arc<Shared>, writer: JoinHandle<usize>) -> WorkerReport {
+    let (stats, hooks) = (shared.stats.clone(), shared.hooks.clone());
+    let patience = if shared.cancel_jobs.is_cancelled() {
+        LET_GO
+    } else {
+        LAST_RESULTS
+    };
+    // The writer ends when the last sender, in here, is gone.
+    drop(shared);
+    match tokio::time::timeout(patience, writer).await {
+        Ok(Ok(0)) => {}
+        Ok(Ok(left)) => {
+            stats.0.results_lost.add(left as u64);
+            tracing::error!(
+                left,
+                "the result store did not come back: these records are lost"
+            );
+        }
+        Ok(Err(error)) => tracing::error!(%error, "the result writer died"),
+        Err(_elapsed) => tracing::error!("the last records did not reach the store in time"),
+    }
+    let report = stats.report();
+    hooks.shutdown(report).await;
+    let report = stats.report();
+    tracing::info!(?report, "worker ended");
+    report
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn tick(burst: &mut Option<BurstWatch>) {
+    match burst {
+        Some(burst) => burst.tick().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ends a background task with its owner.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,396 @@
+//! One delivery, from its arrival to its answer.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tracing::Instrument;
+use warren_plugin_api::{Status, Text, Timestamp, Write};
+
+use super::{
+    admission::{Admission, admit},
+    attempt::{Attempt, Ending, LiveRecord},
+    hand_over::hand_over,
+    hooks::{JobEnd, JobInfo},
+    outcome::{Outcome, Verdict, decide},
+    resend::{self, Times},
+    run::{Run, call},
+    shared::Shared,
+};
+use crate::{
+    broker::{Acker, Delivery, HeaderValue, Headers, Publish, Settle},
+    function::Function,
+    job::{HeaderRef, JobHeaders, JobMessage, UnreadableMessage, attempt},
+};
+
+/// Handles `delivery` and answers it; the answer may come later, from the result writer.
+pub(super) async fn execute(shared: Arc<Shared>, delivery: Delivery) {
+    let now = Timestamp::now();
+    let headers = job_headers(&delivery.headers);
+    match JobMessage::parse_limited(&delivery.body, now, shared.options.max_body_bytes) {
+        Ok(message) => {
+            let number = attempt(message.job_try, &headers);
+            let span = tracing::info_span!(
+                "job",
+                job_id = message.job_id.as_str(),
+                function = message.function.as_str(),
+                queue = delivery.queue.as_str(),
+                attempt = number,
+            );
+            let job = Job {
+                shared,
+                delivery,
+                headers,
+                number,
+                received: now,
+            };
+            job.handle(message).instrument(span).await;
+        }
+        Err(unreadable) => {
+            let number = attempt(1, &headers);
+            let job = Job {
+                shared,
+                delivery,
+                headers,
+                number,
+                received: now,
+            };
+            job.refuse(*unreadable).await;
+        }
+    }
+}
+
+/// A delivery that is being handled.
+struct Job {
+    shared: Arc<Shared>,
+    delivery: Delivery,
+    headers: JobHeaders,
+    number: u32,
+    received: Timestamp,
+}
+
+impl Job {
+    async fn handle(self, message: JobMessage) {
+        let shared = &self.shared;
+        let redelivered = self.delivery.redelivered;
+        let admission = admit(
+            shared,
+            &message,
+            self.number,
+            &self.headers,
+            redelivered,
+            self.received,
+        )
+        .await;
+        match admission {
+            Admission::Run {
+                function,
+                lost_runs,
+                needs_start_record,
+            } => {
+                self.run(message, function, lost_runs, needs_start_record)
+                    .await;
+            }
+            Admission::Defer(delay) => self.defer(message, delay).await,
+            Admission::AlreadyEnded(status) => {
+                tracing::info!(%status, "not run again: the store says that this attempt has ended");
+                shared.stats.0.already_ended.increment();
+                settle(self.delivery.acker, Settle::Ack);
+            }
+            Admission::Abort(error) => self.end_without_run(message, Verdict::Aborted(error)).await,
+            Admission::Fail(error) => self.end_without_run(message, Verdict::Unfit(error)).await,
+        }
+    }
+
+    /// Runs `function`, and brings the outcome where it belongs.
+    async fn run(
+        self,
+        message: JobMessage,
+        function: Arc<Function>,
+        lost_runs: u32,
+        needs_start_record: bool,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        let started_at = Timestamp::now();
+        let attempt = Arc::new(Attempt {
+            lost_runs,
+            started_at: Some(started_at),
+            _held: Some(shared.in_hand.hold(message.job_id.as_text().clone())),
+            ..self.attempt_of(&message, function.policy.result_ttl)
+        });
+        if needs_start_record {
+            // Should this run take the worker down, the next one must know that it began.
+            let record = attempt.running_record(&shared.options.worker);
+            if let Err(error) = shared.store.put(Write::from(record)).await {
+                tracing::debug!(%error, "the start of a job that was lost before is not stored");
+            }
+        } else {
+            shared.results.running(&attempt);
+        }
+        let info = shared.hooks.wants_jobs().then(|| self.info(&attempt));
+        if let Some(info) = &info {
+            shared.hooks.job_start(info).await;
+        }
+
+        let began = Instant::now();
+        shared.stats.0.running.increment();
+        let run = call(&shared, &self.delivery.queue, &attempt, &function).await;
+        shared.stats.0.running.decrement();
+        let duration = began.elapsed();
+
+        match run {
+            Run::Ended(verdict) => {
+                let outcome = decide(
+                    verdict,
+                    self.number,
+                    &self.headers,
+                    Some(&function.policy.retry),
+                );
+                self.conclude(outcome, Some(message), attempt, Some(duration), info)
+                    .await;
+            }
+            Run::Interrupted => self.give_back(attempt),
+        }
+    }
+
+    /// Sends the message again, to come back when its time has come.
+    async fn defer(self, message: JobMessage, delay: Duration) {
+        let publish = resend::deferred(&self.delivery, message, self.number, delay);
+        if self.send(publish).await {
+            self.shared.stats.0.deferred.increment();
+            settle(self.delivery.acker, Settle::Ack);
+        } else {
+            self.requeue();
+        }
+    }
+
+    async fn end_without_run(self, message: JobMessage, verdict: Verdict) {
+        let outcome = decide(verdict, self.number, &self.headers, None);
+        let attempt = Arc::new(self.attempt_of(&message, None));
+        let info = self.shared.hooks.wants_jobs().then(|| self.info(&attempt));
+        self.conclude(outcome, Some(message), attempt, None, info)
+            .await;
+    }
+
+    /// A message that is no job: to the dead-letter queue, and a record if it has an id.
+    async fn refuse(self, unreadable: UnreadableMessage) {
+        let outcome = Outcome::unreadable(&unreadable);
+        let queue = unreadable
+            .queue_name
+            .unwrap_or_else(|| self.delivery.queue.as_str().into());
+        let attempt = Arc::new(Attempt {
+            job_id: unreadable.job_id.map(Text::from).unwrap_or_default(),
+            queue,
+            function: unreadable.function.unwrap_or_default(),
+            args: Default::default(),
+            kwargs: Default::default(),
+            number: self.number,
+            enqueued_at: None,
+            started_at: None,
+            result_ttl: self
+                .headers
+                .result_ttl
+                .unwrap_or(self.shared.options.result_ttl),
+            lost_runs: 0,
+            progress: Mutex::default(),
+            live: LiveRecord::default(),
+            _held: None,
+        });
+        tracing::warn!(
+            job_id = attempt.job_id.as_str(),
+            queue = self.delivery.queue.as_str(),
+            error = %unreadable.error,
+            "a message cannot be read and goes to the dead-letter queue"
+        );
+        let info = self.shared.hooks.wants_jobs().then(|| self.info(&attempt));
+        self.conclude(outcome, None, attempt, None, info).await;
+    }
+
+    /// Sends what the outcome asks to be sent, stores it, and answers the delivery: in this order,
+    /// so that a failure in between repeats work and never loses it.
+    async fn conclude(
+        self,
+        outcome: Outcome,
+        message: Option<JobMessage>,
+        attempt: Arc<Attempt>,
+        duration: Option<Duration>,
+        info: Option<Arc<JobInfo>>,
+    ) {
+        let finished_at = Timestamp::now();
+        let times = Times {
+            started_at: attempt.started_at,
+            finished_at,
+        };
+        if let Some(publish) = self.to_send(&outcome, message, &attempt, times)
+            && !self.send(publish).await
+        {
+            return if attempt.started_at.is_some() {
+                self.give_back(attempt)
+            } else {
+                self.requeue()
+            };
+        }
+        self.count(&outcome);
+        let end = info.map(|job| JobEnd {
+            job,
+            status: outcome.status,
+            result: outcome.result.clone(),
+            error: outcome.error.clone(),
+            duration,
+        });
+        let ending = Ending {
+            status: outcome.status,
+            error: outcome.error,
+            detail: outcome.detail,
+            result: outcome.result,
+            finished_at,
+            duration,
+            delay: outcome.retry.map_or(Duration::ZERO, |retry| retry.after),
+        };
+        let Self {
+            shared, delivery, ..
+        } = self;
+        let was_started = attempt.started_at.is_some();
+        if attempt.job_id.is_empty() {
+            // No id, no record: the dead letter is all that remains of it.
+            settle(delivery.acker, Settle::Ack);
+        } else {
+            shared.results.ended(attempt, ending, delivery.acker);
+        }
+        if let Some(end) = end {
+            shared.hooks.job_end(end, was_started).await;
+        }
+    }
+
+    /// The message that an outcome asks to be sent, if any.
+    fn to_send(
+        &self,
+        outcome: &Outcome,
+        message: Option<JobMessage>,
+        attempt: &Attempt,
+        times: Times,
+    ) -> Option<Publish> {
+        if let Some(why) = &outcome.dead_letter {
+            let queue = self.shared.broker.dead_letter_queue(&self.delivery.queue);
+            let failed_at = times.finished_at;
+            let id = &attempt.job_id;
+            return Some(resend::dead_letter(
+                &self.delivery,
+                queue,
+                id,
+                why,
+                failed_at,
+            ));
+        }
+        let (retry, message) = (outcome.retry?, message?);
+        Some(resend::retry(
+            &self.delivery,
+            message,
+            self.number,
+            retry,
+            outcome,
+            times,
+        ))
+    }
+
+    /// Sends `publish` and waits until the broker has it. Tries for a few seconds; `false` when
+    /// the broker did not take it, or the worker stops at once.
+    async fn send(&self, publish: Publish) -> bool {
+        tokio::select! {
+            sent = hand_over(&self.shared.broker, &self.delivery.queue, publish) => sent,
+            () = self.shared.shutdown.stopping_now() => false,
+        }
+    }
+
+    /// The message goes back to its queue: what followed from it could not be sent.
+    fn requeue(self) {
+        self.shared.stats.0.requeued.increment();
+        settle(self.delivery.acker, Settle::Requeue);
+    }
+
+    /// The job ran and has to run again: whoever runs it is not to think that this worker died
+    /// of it.
+    fn give_back(self, attempt: Arc<Attempt>) {
+        tracing::info!("given back to its queue");
+        self.shared.stats.0.requeued.increment();
+        self.shared.results.given_back(attempt, self.delivery.acker);
+    }
+
+    fn attempt_of(&self, message: &JobMessage, function_ttl: Option<Duration>) -> Attempt {
+        let ttl = self.headers.result_ttl.or(function_ttl);
+        Attempt {
+            job_id: message.job_id.as_text().clone(),
+            queue: message.queue_name.clone(),
+            function: message.function.clone(),
+            args: message.args.clone(),
+            kwargs: message.kwargs.clone(),
+            number: self.number,
+            enqueued_at: Some(message.enqueue_time),
+            started_at: None,
+            result_ttl: ttl.unwrap_or(self.shared.options.result_ttl),
+            lost_runs: 0,
+            progress: Mutex::default(),
+            live: LiveRecord::default(),
+            _held: None,
+        }
+    }
+
+    fn info(&self, attempt: &Attempt) -> Arc<JobInfo> {
+        Arc::new(JobInfo {
+            job_id: attempt.job_id.clone(),
+            function: attempt.function.clone(),
+            queue: self.delivery.queue.to_string(),
+            worker: self.shared.options.worker.clone(),
+            attempt: attempt.number,
+            enqueued_at: attempt.enqueued_at,
+        })
+    }
+
+    /// Counts and logs an outcome whose message was sent.
+    fn count(&self, outcome: &Outcome) {
+        let counters = &self.shared.stats.0;
+        let error = outcome.error.as_ref().map(Text::as_str);
+        match outcome.status {
+            Status::Completed => {
+                counters.completed.increment();
+                tracing::debug!("completed");
+            }
+            Status::Retrying => {
+                let after = outcome.retry.map_or(Duration::ZERO, |retry| retry.after);
+                counters.retried.increment();
+                self.shared.retry_sent(after);
+                tracing::info!(error, ?after, "failed, to be run again");
+            }
+            Status::Aborted => {
+                counters.aborted.increment();
+                tracing::info!(error, "aborted");
+            }
+            Status::Failed | Status::Queued | Status::InProgress => {
+                counters.failed.increment();
+                tracing::warn!(error, "failed for good");
+            }
+        }
+        if outcome.dead_letter.is_some() {
+            counters.dead_lettered.increment();
+        }
+    }
+}
+
+fn job_headers(headers: &Headers) -> JobHeaders {
+    JobHeaders::read(|name| {
+        headers.get(name).map(|value| match value {
+            HeaderValue::Int(number) => HeaderRef::Int(*number),
+            HeaderValue::Text(text) => HeaderRef::Text(text),
+            HeaderValue::Bool(_) | HeaderValue::Float(_) | HeaderValue::Other(_) => {
+                HeaderRef::Other
+            }
+        })
+    })
+}
+
+fn settle(acker: Acker, answer: Settle) {
+    // An answer that comes too late is no loss: the broker has put the message back already.
+    let _ = acker.settle(answer);
+}

@@ -1,0 +1,88 @@
+//! The worker: takes jobs from queues, runs their functions, stores what became of them, and only
+//! then answers the broker.
+//!
+//! # The life of a delivery
+//! 1. `consume` takes it when a slot is free and starts a task for it.
+//! 2. `execute` reads the message and asks `admission` whether the job is run; if so, it calls
+//!    the function under its timeout and hands the verdict to `outcome`.
+//! 3. What the outcome asks to be sent, a retry or a dead letter, is sent and confirmed first.
+//! 4. The record goes to the result writer (`results`), which stores it and then acknowledges the
+//!    delivery. While the store is down the record waits in the [`Spool`].
+//!
+//! A failure in between means that the message is delivered again: work may be repeated, and is
+//! never lost.
+
+mod admission;
+mod attempt;
+mod builder;
+mod burst;
+mod cleanup;
+mod consume;
+mod error;
+mod execute;
+mod hand_over;
+mod hooks;
+mod in_hand;
+mod outcome;
+mod replay;
+mod resend;
+mod results;
+mod run;
+mod shared;
+mod shutdown;
+pub mod signals;
+mod spool;
+mod stats;
+mod store_state;
+#[cfg(test)]
+mod test_store;
+#[cfg(test)]
+mod tests;
+
+pub use builder::WorkerBuilder;
+pub use burst::Burst;
+pub use error::WorkerError;
+pub use hooks::{HookError, HookResult, Hooks, JobEnd, JobInfo, StartupContext};
+pub use shutdown::Shutdown;
+pub use spool::{MemorySpool, Spool, Spooled};
+pub use stats::{WorkerReport, WorkerStats};
+
+use crate::{broker::Broker, store::Store};
+
+/// Runs jobs from queues.
+#[derive(Debug)]
+pub struct Worker {
+    broker: Broker,
+    store: Store,
+    options: builder::Options,
+    stats: WorkerStats,
+}
+
+impl Worker {
+    /// Starts to set up a worker that takes jobs from `broker` and keeps results in `store`.
+    pub fn builder(broker: Broker, store: Store) -> WorkerBuilder {
+        WorkerBuilder::new(broker, store)
+    }
+
+    /// The worker's id, as records name it.
+    pub fn id(&self) -> &str {
+        &self.options.worker
+    }
+
+    /// The live counts, from before [`run`](Self::run) until after it.
+    pub fn stats(&self) -> WorkerStats {
+        self.stats.clone()
+    }
+
+    /// Runs jobs until `shutdown` asks to stop or, in burst mode, until nothing is left.
+    ///
+    /// # Errors
+    /// The worker does not start, or the broker connection was closed by this program. A broker
+    /// that is merely away is waited for.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves running jobs to themselves; use `shutdown` instead.
+    pub async fn run(self, shutdown: Shutdown) -> Result<WorkerReport, WorkerError> {
+        consume::run(self, shutdown).await
+    }
+}

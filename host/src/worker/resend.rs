@@ -1,0 +1,154 @@
+//! The messages that follow from a delivery: a retry, a delayed copy, a dead letter.
+
+use std::time::Duration;
+
+use warren_plugin_api::{Status, Text, Timestamp};
+
+use super::outcome::{DeadLetter, Outcome, Retry};
+use crate::{
+    broker::{Delivery, HeaderValue, Headers, Publish, QueueName},
+    job::{JobMessage, Reason, header},
+};
+
+/// The most bytes of incoming headers that are sent on. All headers of a message must fit into
+/// one AMQP frame, of 128 KiB as a rule.
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+
+/// Headers that are about one delivery and not about the job.
+const OWN_HEADERS: [&str; 5] = [
+    header::RETRY_COUNT,
+    header::CLIENT_DELAYED,
+    header::DELIVERY_COUNT,
+    "x-delay",
+    "x-acquired-count",
+];
+
+/// When an attempt started and ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    pub(super) started_at: Option<Timestamp>,
+    pub(super) finished_at: Timestamp,
+}
+
+/// The next attempt of `message`, whose attempt `number` ended in `outcome`.
+pub(super) fn retry(
+    delivery: &Delivery,
+    message: JobMessage,
+    number: u32,
+    retry: Retry,
+    outcome: &Outcome,
+    times: Times,
+) -> Publish {
+    let message = JobMessage {
+        job_try: i64::from(number) + 1,
+        start_time: times.started_at,
+        end_time: (!retry.is_asked_for).then_some(times.finished_at),
+        status: Status::Retrying,
+        error: outcome.error.clone(),
+        defer_until: None,
+        ..message
+    };
+    let mut headers = job_headers_of(delivery);
+    headers.insert(
+        header::RETRY_COUNT.to_owned(),
+        HeaderValue::Int(i64::from(number)),
+    );
+    publish(delivery.queue.clone(), &message, headers, retry.after)
+}
+
+/// The same attempt of `message` again, later.
+pub(super) fn deferred(
+    delivery: &Delivery,
+    message: JobMessage,
+    number: u32,
+    delay: Duration,
+) -> Publish {
+    let message = JobMessage {
+        job_try: i64::from(number),
+        defer_until: None,
+        ..message
+    };
+    let mut headers = job_headers_of(delivery);
+    let retries = i64::from(number.saturating_sub(1));
+    headers.insert(header::RETRY_COUNT.to_owned(), HeaderValue::Int(retries));
+    headers.insert(
+        header::CLIENT_DELAYED.to_owned(),
+        HeaderValue::Text("true".to_owned()),
+    );
+    publish(delivery.queue.clone(), &message, headers, delay)
+}
+
+/// The message as it came, with the reason why it failed for good.
+pub(super) fn dead_letter(
+    delivery: &Delivery,
+    queue: QueueName,
+    job_id: &Text,
+    why: &DeadLetter,
+    failed_at: Timestamp,
+) -> Publish {
+    let job_id = if job_id.is_empty() {
+        why.without_id
+    } else {
+        job_id
+    };
+    let reason = Reason {
+        error_type: why.error_type.clone(),
+        message: why.message.clone(),
+        category: why.category,
+        failed_at,
+        job_id: job_id.to_owned(),
+    };
+    let mut headers = sendable(&delivery.headers);
+    for (name, value) in reason.headers() {
+        headers.insert(name.to_owned(), HeaderValue::Text(value));
+    }
+    Publish {
+        queue,
+        body: delivery.body.clone(),
+        headers,
+        delay: Duration::ZERO,
+        priority: 0,
+    }
+}
+
+fn publish(queue: QueueName, message: &JobMessage, headers: Headers, delay: Duration) -> Publish {
+    Publish {
+        queue,
+        body: message.to_body(),
+        headers,
+        delay,
+        priority: 0,
+    }
+}
+
+/// The producer's headers, which every attempt keeps.
+fn job_headers_of(delivery: &Delivery) -> Headers {
+    let mut headers = sendable(&delivery.headers);
+    headers.retain(|name, _| {
+        let is_death = name.starts_with("x-death") || name.starts_with("x-first-death-");
+        let is_death = is_death || name.starts_with("x-last-death-");
+        !is_death && !OWN_HEADERS.contains(&name.as_str())
+    });
+    headers
+}
+
+/// Those headers that can be sent again, as many as fit.
+fn sendable(headers: &Headers) -> Headers {
+    let mut room = MAX_HEADER_BYTES;
+    let fits = |name: &str, value: &HeaderValue| {
+        let bytes = match value {
+            HeaderValue::Text(text) => name.len() + text.len(),
+            HeaderValue::Int(_) | HeaderValue::Bool(_) | HeaderValue::Float(_) => name.len() + 8,
+            HeaderValue::Other(_) => return false,
+        };
+        let fits = bytes <= room;
+        room = room.saturating_sub(if fits { bytes } else { 0 });
+        fits
+    };
+    let mut fits = fits;
+    headers
+        .iter()
+        .filter(|(name, value)| fits(name, value))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}

@@ -1,0 +1,106 @@
+//! One call of a function: its timeout, its panics, its progress, its interruption.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use tokio::{sync::watch, time::Instant};
+use warren_plugin_api::Payload;
+
+use super::{
+    attempt::Attempt, hooks::panic_text, outcome::Verdict, results::ResultSender, shared::Shared,
+};
+use crate::{
+    broker::QueueName,
+    function::{Call, Function, JobContext, JobError, JobFacts},
+};
+
+/// How often a running job's record is written again, to show that its worker is alive.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// The shortest time between two writes of a job's progress.
+const PROGRESS_PAUSE: Duration = Duration::from_millis(250);
+
+/// How a call ended.
+pub(super) enum Run {
+    Ended(Verdict),
+    /// The worker stops at once.
+    Interrupted,
+}
+
+/// Calls `function` for a job of `queue`, under its timeout. Whatever it does, this returns.
+pub(super) async fn call(
+    shared: &Shared,
+    queue: &QueueName,
+    attempt: &Arc<Attempt>,
+    function: &Function,
+) -> Run {
+    if shared.cancel_jobs.is_cancelled() {
+        return Run::Interrupted;
+    }
+    let began = Instant::now();
+    let timeout = function.policy.timeout;
+    let cancel = shared.cancel_jobs.child_token();
+    let facts = JobFacts {
+        job_id: attempt.job_id.clone(),
+        attempt: attempt.number,
+        queue: queue.as_str().into(),
+        function: attempt.function.clone(),
+        worker: shared.options.worker.clone(),
+        enqueued_at: attempt.enqueued_at,
+        deadline: attempt.started_at.map(|at| at.saturating_add(timeout)),
+    };
+    let context = JobContext::new(facts, shared.options.functions.state(), cancel.clone());
+    let mut progress = context.progress();
+    let call = Call {
+        context,
+        args: attempt.args.clone(),
+        kwargs: attempt.kwargs.clone(),
+    };
+    let running = async { function.handler.call(call).await };
+    let guarded = AssertUnwindSafe(running).catch_unwind();
+    let run = tokio::select! {
+        biased;
+        outcome = tokio::time::timeout(timeout, guarded) => {
+            Run::Ended(match outcome {
+                Ok(Ok(Ok(result))) => Verdict::Completed(result),
+                Ok(Ok(Err(error))) => Verdict::Failed(error),
+                Ok(Err(panic)) => Verdict::Failed(JobError::new("Panic", panic_text(&*panic))),
+                Err(_elapsed) => Verdict::Failed(timed_out(timeout, began.elapsed())),
+            })
+        }
+        () = shared.cancel_jobs.cancelled() => Run::Interrupted,
+        () = report_progress(&shared.results, attempt, &mut progress) => Run::Interrupted,
+    };
+    // What the function has left running, such as a thread of its own, is told to end.
+    cancel.cancel();
+    attempt.set_progress(progress.borrow().clone());
+    run
+}
+
+/// Keeps the record of a running job up to date; never ends.
+async fn report_progress(
+    results: &ResultSender,
+    attempt: &Arc<Attempt>,
+    progress: &mut watch::Receiver<Payload>,
+) {
+    loop {
+        // A function that can report no more runs on all the same.
+        let changed = async {
+            if progress.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        if tokio::time::timeout(HEARTBEAT, changed).await.is_ok() {
+            attempt.set_progress(progress.borrow_and_update().clone());
+        }
+        results.running(attempt);
+        tokio::time::sleep(PROGRESS_PAUSE).await;
+    }
+}
+
+fn timed_out(timeout: Duration, ran: Duration) -> JobError {
+    let (limit, ran) = (timeout.as_secs_f64(), ran.as_secs_f64());
+    JobError::new(
+        "JobTimeout",
+        format!("ran for {ran:.3} s, its timeout is {limit} s"),
+    )
+}

@@ -1,0 +1,75 @@
+//! What all jobs of a running worker share.
+
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+use warren_plugin_api::Timestamp;
+
+use super::{
+    Shutdown, builder::Options, hooks::HookRunner, in_hand::InHand, results::ResultSender,
+    stats::WorkerStats,
+};
+use crate::{broker::Broker, store::Store};
+
+/// One for each run of a worker. The result writer ends when the last clone is gone.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) broker: Broker,
+    pub(super) store: Store,
+    pub(super) options: Options,
+    pub(super) hooks: HookRunner,
+    pub(super) results: ResultSender,
+    pub(super) stats: WorkerStats,
+    pub(super) shutdown: Shutdown,
+    pub(super) in_hand: InHand,
+    /// Cancels every running job.
+    pub(super) cancel_jobs: CancellationToken,
+    /// When this run began: an attempt that this worker's id started earlier was lost.
+    pub(super) began_at: Timestamp,
+    /// When the last retry that was sent becomes due, in microseconds since 1970.
+    last_retry_due: AtomicI64,
+}
+
+impl Shared {
+    pub(super) fn new(
+        broker: Broker,
+        store: Store,
+        options: Options,
+        results: ResultSender,
+        stats: WorkerStats,
+        shutdown: Shutdown,
+    ) -> Self {
+        let hooks = HookRunner::new(options.hooks.clone(), options.hook_timeout, stats.clone());
+        Self {
+            broker,
+            store,
+            options,
+            hooks,
+            results,
+            stats,
+            shutdown,
+            in_hand: InHand::default(),
+            cancel_jobs: CancellationToken::new(),
+            began_at: Timestamp::now(),
+            last_retry_due: AtomicI64::new(i64::MIN),
+        }
+    }
+
+    /// A retry was sent that comes back after `delay`.
+    pub(super) fn retry_sent(&self, delay: Duration) {
+        let due = Timestamp::now().saturating_add(delay);
+        self.last_retry_due
+            .fetch_max(due.unix_us(), Ordering::Relaxed);
+    }
+
+    /// Whether a retry that was sent may not have come back yet.
+    pub(super) fn awaits_retries(&self) -> bool {
+        // Brokers deliver a delayed message a little late.
+        const SLACK: Duration = Duration::from_millis(500);
+        let due = Timestamp::from_unix_us(self.last_retry_due.load(Ordering::Relaxed));
+        due != Timestamp::MIN && Timestamp::now() < due.saturating_add(SLACK)
+    }
+}
