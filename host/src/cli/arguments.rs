@@ -47,8 +47,8 @@ pub(super) struct GlobalArguments {
     #[arg(long, global = true)]
     pub(super) json: bool,
     /// When to use colours.
-    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
-    pub(super) color: Color,
+    #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto)]
+    pub(super) color: ColorChoice,
     /// What to log: error, warn, info, debug, trace, or directives such as warren=debug.
     #[arg(long, global = true, value_name = "LEVEL")]
     pub(super) log_level: Option<String>,
@@ -58,7 +58,7 @@ pub(super) struct GlobalArguments {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Color {
+pub(super) enum ColorChoice {
     Auto,
     Always,
     Never,

@@ -183,11 +183,7 @@ fn print(records: &[Record], output: &Output) {
             .for_each(|record| output.print_json(&record_json(record)));
         return;
     }
-    let rows = records
-        .iter()
-        .take(SHOWN)
-        .map(|record| record_row(record, output))
-        .collect();
+    let rows = records.iter().take(SHOWN).map(record_row).collect();
     output.print_table(&RECORD_COLUMNS, rows);
     if records.len() > SHOWN {
         eprintln!("and {} more", records.len() - SHOWN);

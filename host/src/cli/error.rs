@@ -6,22 +6,39 @@ use crate::{
     config::ConfigError,
     function::command::CommandError,
     store::OpenError,
-    worker::WorkerError,
+    worker::{WorkerError, signals::StopSignal},
 };
 use warren_plugin_api::StoreError;
 
 /// How the program ends. The same numbers stand in `warren --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub(super) enum Exit {
-    Ok = 0,
-    Failure = 1,
-    Usage = 2,
-    BrokerUnavailable = 3,
-    StoreUnusable = 4,
-    JobFailed = 5,
-    NotFound = 6,
-    TimedOut = 7,
+    Ok,
+    Failure,
+    Usage,
+    BrokerUnavailable,
+    StoreUnusable,
+    JobFailed,
+    NotFound,
+    TimedOut,
+    /// A signal ended it before everything was finished.
+    Signalled(StopSignal),
+}
+
+impl Exit {
+    pub(super) const fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Failure => 1,
+            Self::Usage => 2,
+            Self::BrokerUnavailable => 3,
+            Self::StoreUnusable => 4,
+            Self::JobFailed => 5,
+            Self::NotFound => 6,
+            Self::TimedOut => 7,
+            Self::Signalled(signal) => 128 + signal.number(),
+        }
+    }
 }
 
 /// Why a command did not do what was asked.

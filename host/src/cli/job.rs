@@ -18,7 +18,6 @@ pub(super) async fn run(
     match command {
         JobCommand::Get { job_ids } => get(session, &job_ids, output).await,
         JobCommand::Wait { job_ids, timeout } => {
-            // Waiting needs the store alone.
             let client = session.client().await?;
             let mut exit = Exit::Ok;
             for ended in client.wait_all(&job_ids, timeout).await {
@@ -69,8 +68,10 @@ fn print(record: &Record, output: &Output) {
         "enqueued_at",
         "started_at",
         "finished_at",
+        "heartbeat_at",
         "duration_seconds",
         "expires_at",
+        "progress",
         "error",
         "result",
     ] {
@@ -78,6 +79,18 @@ fn print(record: &Record, output: &Output) {
             serde_json::Value::Null => {}
             serde_json::Value::String(text) if key != "result" => println!("  {key:<17} {text}"),
             shown => println!("  {key:<17} {shown}"),
+        }
+    }
+    for (name, value) in &record.extra {
+        let name = name.strip_prefix("warren.").unwrap_or(name);
+        match serde_json::from_slice::<String>(value) {
+            // A process's standard error, for one, has many lines.
+            Ok(text) if text.contains('\n') => {
+                println!("  {name}");
+                text.lines().for_each(|line| println!("    {line}"));
+            }
+            Ok(text) => println!("  {name:<17} {text}"),
+            Err(_) => println!("  {name:<17} {}", String::from_utf8_lossy(value)),
         }
     }
 }

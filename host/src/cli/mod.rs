@@ -36,17 +36,17 @@ pub fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: cannot start threads: {error}");
-            return ExitCode::from(Exit::Failure as u8);
+            return ExitCode::from(Exit::Failure.code());
         }
     };
     let ended = runtime.block_on(dispatch(arguments, &output));
     // A store that blocks a thread must not keep the program from ending.
     runtime.shutdown_background();
     match ended {
-        Ok(exit) => ExitCode::from(exit as u8),
+        Ok(exit) => ExitCode::from(exit.code()),
         Err(error) => {
             output.error(&error);
-            ExitCode::from(error.exit() as u8)
+            ExitCode::from(error.exit().code())
         }
     }
 }
@@ -71,34 +71,25 @@ fn signal_default(
 
 async fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, CliError> {
     let Arguments { global, command } = arguments;
+    let session = || Session::start(&global, &[]);
     match command {
+        Command::Worker(command) => {
+            let session = Session::start(&global, &command.overrides())?;
+            worker::run(session, &command, output).await
+        }
+        Command::Enqueue(command) => enqueue::run(&session()?, command, output).await,
+        Command::Job(command) => job::run(&session()?, command, output).await,
+        Command::Results(command) => results::run(&session()?, command, output).await,
+        Command::Queue(command) => queue::run(&session()?, command, output).await,
+        Command::Dlq(command) => dlq::run(&session()?, command, output).await,
+        Command::Plugins(command) => plugins::run(&global, command, output).await,
+        Command::Config(command) => config_command::run(&session()?, &command, output).await,
+        Command::Demo(command) => demo::run(&global, &command, output).await,
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "warren", &mut std::io::stdout());
             Ok(Exit::Ok)
         }
         Command::Man { folder } => config_command::man(&folder),
-        Command::Demo(command) => demo::run(&global, &command, output).await,
-        Command::Plugins(command) => plugins::run(&global, command, output).await,
-        Command::Worker(command) => {
-            worker::run(
-                Session::start(&global, &command.overrides())?,
-                &command,
-                output,
-            )
-            .await
-        }
-        command => {
-            let session = Session::start(&global, &[])?;
-            match command {
-                Command::Enqueue(command) => enqueue::run(&session, command, output).await,
-                Command::Job(command) => job::run(&session, command, output).await,
-                Command::Results(command) => results::run(&session, command, output).await,
-                Command::Queue(command) => queue::run(&session, command, output).await,
-                Command::Dlq(command) => dlq::run(&session, command, output).await,
-                Command::Config(command) => config_command::run(&session, &command, output).await,
-                _ => Ok(Exit::Ok),
-            }
-        }
     }
 }

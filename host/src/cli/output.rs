@@ -3,12 +3,13 @@
 
 use std::io::{IsTerminal, stderr, stdout};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use anstyle::AnsiColor;
+use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
 use serde_json::{Value, json};
 use warren_plugin_api::{Record, Status};
 
-use super::{arguments::Color, error::CliError};
+use super::{arguments::ColorChoice, error::CliError};
 
 /// How this run prints.
 #[derive(Debug, Clone, Copy)]
@@ -19,13 +20,13 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn new(json: bool, color: Color) -> Self {
+    pub(super) fn new(json: bool, color: ColorChoice) -> Self {
         let at_terminal = stdout().is_terminal();
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let colored = match color {
-            Color::Always => true,
-            Color::Never => false,
-            Color::Auto => at_terminal && wanted,
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => at_terminal && wanted,
         };
         Self {
             json,
@@ -61,23 +62,27 @@ impl Output {
             .set_content_arrangement(ContentArrangement::Dynamic)
             .set_header(header.to_vec());
         for row in rows {
-            table.add_row(row);
+            let cells =
+                row.into_iter()
+                    .zip(header)
+                    .map(|(text, column)| match text.parse::<Status>() {
+                        Ok(status) if self.colored && *column == STATUS_COLUMN => {
+                            let code =
+                                color(status).map_or(Color::Reset, |it| Color::AnsiValue(it as u8));
+                            Cell::new(text).fg(code)
+                        }
+                        _ => Cell::new(text),
+                    });
+            table.add_row(cells.collect::<Vec<_>>());
         }
         println!("{table}");
     }
 
     /// A status in its colour.
     pub(super) fn status(&self, status: Status) -> String {
-        let color = match status {
-            Status::Completed => "32",
-            Status::Failed => "31",
-            Status::Aborted => "35",
-            Status::Retrying => "33",
-            Status::InProgress => "36",
-            Status::Queued => "0",
-        };
         if self.colored {
-            format!("\x1b[{color}m{status}\x1b[0m")
+            let style = color(status).map(AnsiColor::on_default).unwrap_or_default();
+            format!("{style}{status}{style:#}")
         } else {
             status.to_string()
         }
@@ -94,6 +99,19 @@ impl Output {
             eprintln!("hint: {hint}");
         }
     }
+}
+
+const STATUS_COLUMN: &str = "STATUS";
+
+const fn color(status: Status) -> Option<AnsiColor> {
+    Some(match status {
+        Status::Completed => AnsiColor::Green,
+        Status::Failed => AnsiColor::Red,
+        Status::Aborted => AnsiColor::Magenta,
+        Status::Retrying => AnsiColor::Yellow,
+        Status::InProgress => AnsiColor::Cyan,
+        Status::Queued => return None,
+    })
 }
 
 fn one_line(text: &str) -> String {
@@ -119,12 +137,14 @@ pub(super) fn record_json(record: &Record) -> Value {
         "started_at": time(record.started_at),
         "finished_at": time(record.finished_at),
         "updated_at": time(record.updated_at),
+        "heartbeat_at": time(record.heartbeat_at),
         "expires_at": time(record.expires_at),
         "duration_seconds": record.duration.map(|duration| duration.as_secs_f64()),
         "error": record.error,
         "args": payload(&record.args),
         "kwargs": payload(&record.kwargs),
         "result": payload(&record.result),
+        "progress": payload(&record.progress),
         "extra": record.extra.iter().map(|(name, value)| (name.to_string(), payload(value)))
             .collect::<serde_json::Map<_, _>>(),
     })
@@ -133,7 +153,7 @@ pub(super) fn record_json(record: &Record) -> Value {
 /// The columns of a list of records.
 pub(super) const RECORD_COLUMNS: [&str; 7] = [
     "JOB",
-    "STATUS",
+    STATUS_COLUMN,
     "FUNCTION",
     "QUEUE",
     "ATTEMPT",
@@ -141,7 +161,7 @@ pub(super) const RECORD_COLUMNS: [&str; 7] = [
     "RESULT OR ERROR",
 ];
 
-pub(super) fn record_row(record: &Record, output: &Output) -> Vec<String> {
+pub(super) fn record_row(record: &Record) -> Vec<String> {
     const SHOWN: usize = 80;
     let outcome = match &record.error {
         Some(error) => error.to_string(),
@@ -149,7 +169,7 @@ pub(super) fn record_row(record: &Record, output: &Output) -> Vec<String> {
     };
     vec![
         record.job_id.to_string(),
-        output.status(record.status),
+        record.status.to_string(),
         record.function.to_string(),
         record.queue.to_string(),
         record.attempt.to_string(),

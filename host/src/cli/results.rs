@@ -75,7 +75,7 @@ async fn list(
             if output.json {
                 output.print_json(&record_json(record));
             } else {
-                rows.push(record_row(record, output));
+                rows.push(record_row(record));
             }
         }
         cursor = page.next;

@@ -15,7 +15,7 @@ use crate::{
     config::{Layers, Loaded, LogConfig, LogFormat, Origin},
     function::FunctionRegistry,
     store::{
-        OpenError, Store, StorePolicy, StoreRegistry,
+        OpenError, Store, StorePolicy, StoreRegistry, StoreType,
         plugins::{LoadReport, PluginFolder, default_folders, load_folders},
     },
 };
@@ -53,19 +53,33 @@ impl Session {
 
     /// Loads the plugins and opens the configured store.
     pub(super) async fn store(&self) -> Result<Store, CliError> {
+        let (store_type, config, policy) = self.store_type()?;
+        let object = store_type.open(&config).await?;
+        Ok(Store::new(store_type.manifest.name, object, policy)?)
+    }
+
+    /// As [`store`](Self::store), but a store whose backend is away is opened when it is there.
+    pub(super) async fn store_now_or_later(&self) -> Result<Store, CliError> {
+        let (store_type, config, policy) = self.store_type()?;
+        Ok(Store::open_now_or_later(store_type, config, policy).await?)
+    }
+
+    /// Loads the plugins and finds the configured store among them.
+    fn store_type(&self) -> Result<(StoreType, Value, StorePolicy), CliError> {
         let registry = StoreRegistry::global();
         let report = load_folders(registry, &self.plugin_folders());
         warn_of_refused(&report);
         let settings = &self.loaded.config.result_store;
-        let config = json_config(&settings.config)?;
-        let opened = registry
-            .open(&settings.store_type, &config, &report.searched)
-            .await;
-        let object = opened.map_err(|error| explain(error, &report))?;
+        let Some(name) = &settings.store_type else {
+            return Err(no_store_type(registry));
+        };
+        let store_type = registry
+            .choose(name, &report.searched)
+            .map_err(|error| explain(error, &report))?;
         let policy = StorePolicy {
             deadline: settings.deadline,
         };
-        Ok(Store::new(&settings.store_type, object, policy)?)
+        Ok((store_type, json_config(&settings.config)?, policy))
     }
 
     pub(super) async fn client(&self) -> Result<Client, CliError> {
@@ -147,6 +161,25 @@ fn warn_of_refused(report: &LoadReport) {
     for (_, refused) in report.refused() {
         tracing::warn!(error = %refused.error, "a plugin is not loaded");
     }
+}
+
+fn no_store_type(registry: &StoreRegistry) -> CliError {
+    let registered: Vec<_> = registry
+        .types()
+        .into_iter()
+        .map(|store_type| store_type.manifest.name)
+        .collect();
+    let text = format!(
+        "no result store is chosen: set result_store.type; registered: {}",
+        if registered.is_empty() {
+            "none".to_owned()
+        } else {
+            registered.join(", ")
+        }
+    );
+    CliError::new(Exit::Usage, text).with_hint(
+        "in warren.toml, or as WARREN_RESULT_STORE_TYPE, or with --set result_store.type=NAME",
+    )
 }
 
 /// A type that is unknown because its plugin was refused is best explained by the refusal.

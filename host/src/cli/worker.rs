@@ -6,7 +6,10 @@ use super::{
     output::Output,
     session::Session,
 };
-use crate::worker::{Burst, Shutdown, Worker, WorkerReport, signals};
+use crate::{
+    store::Store,
+    worker::{Burst, Shutdown, Worker, WorkerReport, signals},
+};
 
 pub(super) async fn run(
     session: Session,
@@ -17,11 +20,12 @@ pub(super) async fn run(
     if functions.is_empty() {
         tracing::warn!("no functions are configured: every job will fail as unknown");
     }
-    let store = session.store().await?;
-    let broker = session.broker().await?;
     if command.check {
-        return check(&session, &store, output).await;
+        let (store, _broker) = (session.store().await?, session.broker().await?);
+        return check(&store, output).await;
     }
+    let store = session.store_now_or_later().await?;
+    let broker = session.broker().await?;
     let settings = &session.loaded.config.worker;
     let mut builder = Worker::builder(broker, store)
         .queues(settings.queues.iter().cloned())
@@ -42,45 +46,25 @@ pub(super) async fn run(
         });
     }
     let worker = builder.build()?;
-    announce(&session, worker.id());
     let shutdown = Shutdown::new();
     let listener = signals::listen(shutdown.clone()).map_err(|error| {
         CliError::new(Exit::Failure, format!("cannot listen to signals: {error}"))
     })?;
-    let report = worker.run(shutdown).await?;
+    let report = worker.run(shutdown.clone()).await?;
     print(&report, output);
-    drop(listener);
-    Ok(Exit::Ok)
+    Ok(match listener.received() {
+        Some(signal) if shutdown.is_stopping_now() => Exit::Signalled(signal),
+        _ => Exit::Ok,
+    })
 }
 
-fn announce(session: &Session, worker: &str) {
-    let config = &session.loaded.config;
-    let queues: Vec<&str> = config.worker.queues.iter().map(AsRef::as_ref).collect();
-    let functions: Vec<&str> = config.functions.keys().map(String::as_str).collect();
-    tracing::info!(
-        worker,
-        queues = queues.join(","),
-        functions = functions.join(","),
-        concurrency = config.worker.concurrency,
-        store = config.result_store.store_type,
-        "worker is ready"
-    );
-}
-
-async fn check(
-    session: &Session,
-    store: &crate::store::Store,
-    output: &Output,
-) -> Result<Exit, CliError> {
+async fn check(store: &Store, output: &Output) -> Result<Exit, CliError> {
     let health = store.health_check().await?;
     if output.json {
         output.print_json(&serde_json::json!({ "broker": "ok", "store": health }));
     } else {
         println!("broker: ok");
-        println!(
-            "store {}: {}",
-            session.loaded.config.result_store.store_type, health.detail
-        );
+        println!("store {}: {}", store.name(), health.detail);
     }
     Ok(Exit::Ok)
 }

@@ -123,9 +123,9 @@ impl Default for WorkerConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResultStoreConfig {
-    /// The name that a plugin registers.
-    #[serde(rename = "type")]
-    pub store_type: String,
+    /// The name that a plugin registers. Warren prefers no store: there is no default.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub store_type: Option<String>,
     /// How long records are kept.
     #[serde(with = "crate::duration_text")]
     pub ttl: Duration,
@@ -139,7 +139,7 @@ pub struct ResultStoreConfig {
 impl Default for ResultStoreConfig {
     fn default() -> Self {
         Self {
-            store_type: "redis".to_owned(),
+            store_type: None,
             ttl: Duration::from_secs(24 * 60 * 60),
             deadline: Duration::from_secs(5),
             config: toml::Table::new(),

@@ -1,11 +1,17 @@
 //! The guard around an opened store: a deadline on every call, and its limits checked first.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
+use serde_json::Value;
 use warren_plugin_api::{
     BatchResult, Capabilities, CompletionSink, Cursor, Filter, Health, Page, Record, Stats, Status,
     StoreError, StoreObject, StoreResult, Text, Timestamp, Write, WriteOutcome,
 };
+
+use super::{OpenError, StoreType, late_opening::LateOpening};
 
 /// How much patience the host has with a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,9 +41,15 @@ pub struct Store {
 #[derive(Debug)]
 struct Shared {
     name: String,
-    object: StoreObject,
+    opening: Opening,
     policy: StorePolicy,
-    capabilities: Capabilities,
+    capabilities: OnceLock<Capabilities>,
+}
+
+#[derive(Debug)]
+enum Opening {
+    Done(StoreObject),
+    Late(Box<LateOpening>),
 }
 
 impl Store {
@@ -51,15 +63,58 @@ impl Store {
         policy: StorePolicy,
     ) -> StoreResult<Self> {
         let capabilities = object.capabilities()?;
-        let name = name.into();
-        Ok(Self {
+        Ok(Self::from_opening(
+            name.into(),
+            Opening::Done(object),
+            policy,
+            capabilities.into(),
+        ))
+    }
+
+    /// Opens a store of `store_type`. One whose backend is away ([`OpenError::may_pass`]) is
+    /// opened later, by a call that finds it there; until then every call gives `unavailable`.
+    ///
+    /// # Errors
+    /// See [`OpenError`]: what an operator must change.
+    pub async fn open_now_or_later(
+        store_type: StoreType,
+        config: Value,
+        policy: StorePolicy,
+    ) -> Result<Self, OpenError> {
+        let name = store_type.manifest.name.clone();
+        let error = match store_type.open(&config).await {
+            Ok(object) => {
+                return Self::new(name.as_str(), object, policy)
+                    .map_err(|error| OpenError::Constructor { name, error });
+            }
+            Err(error) if error.may_pass() => error,
+            Err(error) => return Err(error),
+        };
+        tracing::warn!(store = name, %error, "the result store is not open yet; jobs go on, and it is tried again");
+        let error = StoreError::unavailable(error.to_string());
+        let late = LateOpening::new(store_type, config, error);
+        Ok(Self::from_opening(
+            name,
+            Opening::Late(Box::new(late)),
+            policy,
+            OnceLock::new(),
+        ))
+    }
+
+    fn from_opening(
+        name: String,
+        opening: Opening,
+        policy: StorePolicy,
+        capabilities: OnceLock<Capabilities>,
+    ) -> Self {
+        Self {
             shared: Arc::new(Shared {
                 name,
-                object,
+                opening,
                 policy,
                 capabilities,
             }),
-        })
+        }
     }
 
     /// The name of the store's type.
@@ -67,24 +122,36 @@ impl Store {
         &self.shared.name
     }
 
-    /// What this store can do.
+    /// What this store can do; while it is not open, the most that its type can do.
     pub fn capabilities(&self) -> &Capabilities {
-        &self.shared.capabilities
+        let Opening::Late(late) = &self.shared.opening else {
+            return self.opened_capabilities(None);
+        };
+        match late.opened() {
+            Some(object) => self.opened_capabilities(Some(object)),
+            None => late.store_type().capabilities(),
+        }
+    }
+
+    fn opened_capabilities(&self, object: Option<&StoreObject>) -> &Capabilities {
+        self.shared.capabilities.get_or_init(|| {
+            object
+                .and_then(|object| object.capabilities().ok())
+                .unwrap_or_default()
+        })
     }
 
     /// See [`ResultStore::put`](warren_plugin_api::ResultStore::put).
     pub async fn put(&self, write: Write) -> StoreResult<WriteOutcome> {
         self.check_size(&write)?;
-        self.within_deadline(self.shared.object.put(write)).await
+        self.call(async |store| store.put(write).await).await
     }
 
     /// See [`ResultStore::put_many`](warren_plugin_api::ResultStore::put_many). Records over the
     /// store's limit are answered with `too_large` here and not handed to it.
     pub async fn put_many(&self, writes: Vec<Write>) -> BatchResult<WriteOutcome> {
         if writes.iter().all(|write| self.check_size(write).is_ok()) {
-            return self
-                .within_deadline(self.shared.object.put_many(writes))
-                .await;
+            return self.call(async |store| store.put_many(writes).await).await;
         }
         let mut answers = Vec::with_capacity(writes.len());
         let mut fitting = Vec::with_capacity(writes.len());
@@ -98,7 +165,7 @@ impl Store {
             }
         }
         let mut fitted = self
-            .within_deadline(self.shared.object.put_many(fitting))
+            .call(async |store| store.put_many(fitting).await)
             .await?
             .into_iter();
         let missing = || Err(StoreError::internal("the store gave too few answers"));
@@ -110,36 +177,33 @@ impl Store {
 
     /// See [`ResultStore::get`](warren_plugin_api::ResultStore::get).
     pub async fn get(&self, job_id: Text) -> StoreResult<Option<Record>> {
-        self.within_deadline(self.shared.object.get(job_id)).await
+        self.call(async |store| store.get(job_id).await).await
     }
 
     /// See [`ResultStore::get_many`](warren_plugin_api::ResultStore::get_many).
     pub async fn get_many(&self, job_ids: Vec<Text>) -> BatchResult<Option<Record>> {
-        self.within_deadline(self.shared.object.get_many(job_ids))
-            .await
+        self.call(async |store| store.get_many(job_ids).await).await
     }
 
     /// See [`ResultStore::status`](warren_plugin_api::ResultStore::status).
     pub async fn status(&self, job_id: Text) -> StoreResult<Option<Status>> {
-        self.within_deadline(self.shared.object.status(job_id))
-            .await
+        self.call(async |store| store.status(job_id).await).await
     }
 
     /// See [`ResultStore::status_many`](warren_plugin_api::ResultStore::status_many).
     pub async fn status_many(&self, job_ids: Vec<Text>) -> BatchResult<Option<Status>> {
-        self.within_deadline(self.shared.object.status_many(job_ids))
+        self.call(async |store| store.status_many(job_ids).await)
             .await
     }
 
     /// See [`ResultStore::delete`](warren_plugin_api::ResultStore::delete).
     pub async fn delete(&self, job_id: Text) -> StoreResult<bool> {
-        self.within_deadline(self.shared.object.delete(job_id))
-            .await
+        self.call(async |store| store.delete(job_id).await).await
     }
 
     /// See [`ResultStore::delete_many`](warren_plugin_api::ResultStore::delete_many).
     pub async fn delete_many(&self, job_ids: Vec<Text>) -> BatchResult<bool> {
-        self.within_deadline(self.shared.object.delete_many(job_ids))
+        self.call(async |store| store.delete_many(job_ids).await)
             .await
     }
 
@@ -150,40 +214,39 @@ impl Store {
         cursor: Option<Cursor>,
         limit: u32,
     ) -> StoreResult<Page> {
-        self.within_deadline(self.shared.object.scan(filter, cursor, limit))
+        self.call(async |store| store.scan(filter, cursor, limit).await)
             .await
     }
 
     /// See [`ResultStore::cleanup_expired`](warren_plugin_api::ResultStore::cleanup_expired).
     pub async fn cleanup_expired(&self, now: Timestamp, limit: u32) -> StoreResult<u64> {
-        self.within_deadline(self.shared.object.cleanup_expired(now, limit))
+        self.call(async |store| store.cleanup_expired(now, limit).await)
             .await
     }
 
     /// See [`ResultStore::health_check`](warren_plugin_api::ResultStore::health_check).
     pub async fn health_check(&self) -> StoreResult<Health> {
-        self.within_deadline(self.shared.object.health_check())
-            .await
+        self.call(async |store| store.health_check().await).await
     }
 
     /// See [`ResultStore::stats`](warren_plugin_api::ResultStore::stats).
     pub async fn stats(&self) -> StoreResult<Stats> {
-        self.within_deadline(self.shared.object.stats()).await
+        self.call(async |store| store.stats().await).await
     }
 
     /// See [`ResultStore::subscribe`](warren_plugin_api::ResultStore::subscribe). Runs until it is
     /// dropped or the store loses its connection, so it has no deadline.
     pub async fn subscribe(&self, sink: CompletionSink) -> StoreResult<()> {
-        self.shared.object.subscribe(sink).await
+        self.object().await?.subscribe(sink).await
     }
 
     /// See [`ResultStore::close`](warren_plugin_api::ResultStore::close).
     pub async fn close(&self) -> StoreResult<()> {
-        self.within_deadline(self.shared.object.close()).await
+        self.call(async |store| store.close().await).await
     }
 
     fn check_size(&self, write: &Write) -> StoreResult<()> {
-        let Some(limit) = self.shared.capabilities.max_record_bytes else {
+        let Some(limit) = self.capabilities().max_record_bytes else {
             return Ok(());
         };
         let found = write.record.size_bytes();
@@ -196,12 +259,20 @@ impl Store {
         )))
     }
 
-    async fn within_deadline<T>(
+    async fn object(&self) -> StoreResult<&StoreObject> {
+        match &self.shared.opening {
+            Opening::Done(object) => Ok(object),
+            Opening::Late(late) => late.object(self.shared.policy.deadline).await,
+        }
+    }
+
+    /// Calls the store under the deadline.
+    async fn call<T>(
         &self,
-        call: impl Future<Output = StoreResult<T>>,
+        call: impl AsyncFnOnce(&StoreObject) -> StoreResult<T>,
     ) -> StoreResult<T> {
         let deadline = self.shared.policy.deadline;
-        tokio::time::timeout(deadline, call)
+        tokio::time::timeout(deadline, async { call(self.object().await?).await })
             .await
             .unwrap_or_else(|_elapsed| {
                 let name = self.name();

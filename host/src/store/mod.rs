@@ -5,6 +5,7 @@
 
 mod config_check;
 mod guard;
+mod late_opening;
 mod open;
 pub mod plugins;
 mod registry;

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde_json::Value;
 use tokio::sync::oneshot;
-use warren_plugin_api::{HostContext, LogLevel, StoreError, StoreObject};
+use warren_plugin_api::{ErrorClass, HostContext, LogLevel, StoreError, StoreObject};
 
 use super::{
     ConfigProblem, StoreRegistry, StoreType,
@@ -58,6 +58,23 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether the same store may open later without anybody changing anything: its backend is
+    /// away or slow.
+    pub const fn may_pass(&self) -> bool {
+        match self {
+            Self::ConstructorHangs { .. } => true,
+            Self::Constructor { error, .. } => {
+                matches!(
+                    error.class(),
+                    ErrorClass::Unavailable | ErrorClass::Conflict
+                )
+            }
+            Self::UnknownType { .. } | Self::InvalidConfig { .. } => false,
+        }
+    }
+}
+
 fn list(problems: &[ConfigProblem]) -> String {
     problems
         .iter()
@@ -107,25 +124,16 @@ impl StoreRegistry {
         config: &Value,
         searched: &[PathBuf],
     ) -> Result<StoreObject, OpenError> {
-        self.open_within(OPEN_DEADLINE, name, config, searched)
-            .await
+        self.choose(name, searched)?.open(config).await
     }
 
-    /// As [`open`](Self::open), with a deadline of the caller's.
+    /// The type of this name. `searched` names the plugin folders for the error text.
     ///
     /// # Errors
-    /// See [`OpenError`].
-    pub async fn open_within(
-        &self,
-        deadline: Duration,
-        name: &str,
-        config: &Value,
-        searched: &[PathBuf],
-    ) -> Result<StoreObject, OpenError> {
-        let store_type = self
-            .find(name)
-            .ok_or_else(|| self.unknown_type(name, searched))?;
-        store_type.open_within(deadline, config).await
+    /// [`OpenError::UnknownType`]
+    pub fn choose(&self, name: &str, searched: &[PathBuf]) -> Result<StoreType, OpenError> {
+        self.find(name)
+            .ok_or_else(|| self.unknown_type(name, searched))
     }
 
     fn unknown_type(&self, name: &str, searched: &[PathBuf]) -> OpenError {
@@ -149,7 +157,15 @@ impl StoreType {
         problems(&self.manifest.config_schema, config)
     }
 
-    /// Opens a store of this type, after checking `config` against its schema.
+    /// Opens a store of this type within 30 seconds, after checking `config` against its schema.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(&self, config: &Value) -> Result<StoreObject, OpenError> {
+        self.open_within(OPEN_DEADLINE, config).await
+    }
+
+    /// As [`open`](Self::open), with a deadline of the caller's.
     ///
     /// # Errors
     /// See [`OpenError`].

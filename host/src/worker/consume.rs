@@ -65,6 +65,7 @@ pub(super) async fn run(worker: Worker, shutdown: Shutdown) -> Result<WorkerRepo
         concurrency,
         prefetch = options.prefetch(),
         store = shared.store.name(),
+        functions = shared.options.functions.names().count(),
         "worker started"
     );
 

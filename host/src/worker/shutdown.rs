@@ -44,6 +44,11 @@ impl Shutdown {
         self.graceful.is_cancelled()
     }
 
+    /// Whether it was asked to stop at once, or the grace time of a graceful stop is over.
+    pub fn is_stopping_now(&self) -> bool {
+        self.at_once.is_cancelled()
+    }
+
     /// Waits until it is asked to stop, in either way. Cancel safe.
     pub async fn stopping(&self) {
         self.graceful.cancelled().await;
