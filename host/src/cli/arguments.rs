@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use serde::Deserialize;
 use warren_plugin_api::Status;
 
 const EXIT_CODES: &str = "\
@@ -178,8 +179,10 @@ impl WorkerCommand {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum IfExistsArgument {
+    #[default]
     Refuse,
     Keep,
     Replace,
@@ -227,8 +230,9 @@ pub(super) struct EnqueueCommand {
     #[arg(long, requires = "wait", value_parser = humantime::parse_duration, default_value = "1h")]
     pub(super) timeout: Duration,
     /// Send a job for each line of a file (`-` for stdin): {"function": …, "args": […],
-    /// "kwargs": {…}, "queue": …, "id": …}.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["function", "wait", "id"])]
+    /// "kwargs": {…}, "queue": …, "id": …, "if_exists": …, "delay": "5m", "expires": …, "ttl": …,
+    /// "retries": …, "priority": …}. Only the function is needed.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["function", "wait", "id", "kwargs", "delay", "expires", "ttl", "retries"])]
     pub(super) jsonl: Option<PathBuf>,
 }
 
@@ -369,13 +373,18 @@ pub(super) enum PluginsCommand {
     /// List every plugin file: loaded, or why not.
     Ls,
     /// Say what is wrong with a plugin file, if anything; with a configuration, open it too.
+    ///
+    /// With --config the [result_store.config] of that file is held against the store's schema,
+    /// the store is opened with it and asked for its health; --store-config does the same with
+    /// JSON.
     #[command(after_help = "Examples:
   warren plugins check ./libmy_store.so
-  warren plugins check ./libmy_store.so --store-config '{\"redis_url\": \"redis://localhost\"}'")]
+  warren plugins check ./libmy_store.so --config warren.toml
+  warren plugins check ./libmy_store.so --store-config '{\"path\": \"/var/lib/results\"}'")]
     Check {
         /// The plugin.
         file: PathBuf,
-        /// The store's configuration as JSON: opens the store and asks for its health.
+        /// The store's configuration as JSON.
         #[arg(long, value_name = "JSON")]
         store_config: Option<String>,
     },
@@ -394,4 +403,8 @@ pub(super) struct DemoCommand {
     /// How many jobs to run.
     #[arg(long, default_value_t = 24)]
     pub(super) jobs: usize,
+    /// The store to keep results in; by default the first that needs no configuration and no
+    /// server.
+    #[arg(long, value_name = "NAME")]
+    pub(super) store: Option<String>,
 }

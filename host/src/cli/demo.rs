@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use warren_plugin_api::Record;
 
@@ -19,12 +18,11 @@ use crate::{
     config::LogConfig,
     function::{FunctionPolicy, FunctionRegistry, JobContext, JobError, Retry},
     job::RetryPolicy,
-    store::{Store, StorePolicy, StoreRegistry, plugins::load_folders},
+    store::{Store, StorePolicy, StoreRegistry, StoreType, plugins::load_folders},
     worker::{Shutdown, Worker},
 };
 
 const QUEUE: &str = "demo";
-const STORE_TYPE: &str = "memory";
 const LONGEST: Duration = Duration::from_secs(120);
 /// The table shows no more than this.
 const SHOWN: usize = 24;
@@ -42,7 +40,7 @@ pub(super) async fn run(
         level,
         ..LogConfig::default()
     })?;
-    let store = open_store(global).await?;
+    let store = open_store(global, command.store.as_deref()).await?;
     let broker = Broker::connect(&BrokerSettings::new("memory://demo".parse()?)).await?;
     let queue = super::queue::queue_name(QUEUE)?;
     broker.declare(&queue).await?;
@@ -62,21 +60,44 @@ pub(super) async fn run(
 }
 
 /// The store is a plugin here as everywhere: nothing of it is linked into this program.
-async fn open_store(global: &GlobalArguments) -> Result<Store, CliError> {
+async fn open_store(global: &GlobalArguments, wanted: Option<&str>) -> Result<Store, CliError> {
     let registry = StoreRegistry::global();
     let report = load_folders(registry, &plugin_folders(&global.plugin_dirs, &[]));
-    let opened = registry
-        .open(STORE_TYPE, &json!({}), &report.searched)
-        .await;
-    let object = opened.map_err(|error| {
-        CliError::from(error).with_hint(
+    let mut candidates = match wanted {
+        Some(name) => vec![registry.choose(name, &report.searched)?],
+        None => registry.types(),
+    };
+    // What keeps nothing needs no server.
+    candidates.sort_by_key(|store_type| store_type.capabilities().durable);
+    let mut last_error = None;
+    for store_type in candidates {
+        match open_and_ask(&store_type).await {
+            Ok(store) => {
+                eprintln!("store {:?} loaded from {}", store.name(), store_type.origin);
+                return Ok(store);
+            }
+            Err(error) => last_error = Some(error),
+        }
+    }
+    Err(last_error.unwrap_or_else(|| {
+        let folders: Vec<_> = report
+            .searched
+            .iter()
+            .map(|folder| folder.display().to_string())
+            .collect();
+        let text = format!("no store plugin was found in {}", folders.join(", "));
+        CliError::new(Exit::StoreUnusable, text).with_hint(
             "build the plugins first: cargo build --release --workspace, or name their folder with --plugin-dir",
         )
-    })?;
-    if let Some(store_type) = registry.find(STORE_TYPE) {
-        eprintln!("store {STORE_TYPE:?} loaded from {}", store_type.origin);
-    }
-    Ok(Store::new(STORE_TYPE, object, StorePolicy::default())?)
+    }))
+}
+
+async fn open_and_ask(store_type: &StoreType) -> Result<Store, CliError> {
+    let object = store_type.open(&json!({})).await?;
+    let name = store_type.manifest.name.as_str();
+    let store = Store::new(name, object, StorePolicy::default())?;
+    store.health_check().await?;
+    Ok(store)
 }
 
 fn worker(broker: Broker, store: Store, queue: QueueName) -> Result<Worker, CliError> {
@@ -155,14 +176,7 @@ async fn send_and_wait(
     for answer in client.enqueue_many((0..jobs).map(request).collect()).await {
         ids.push(answer?.job_id);
     }
-    let bar = if output.is_watched() {
-        ProgressBar::new(jobs as u64)
-    } else {
-        ProgressBar::hidden()
-    };
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} jobs ended, {elapsed}") {
-        bar.set_style(style);
-    }
+    let bar = output.progress_bar(jobs as u64, "jobs ended");
     let waits = ids.iter().map(|job_id| {
         let bar = bar.clone();
         async move {

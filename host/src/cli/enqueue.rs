@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read},
     path::Path,
+    time::Duration,
 };
 
 use serde::Deserialize;
@@ -43,49 +44,40 @@ pub(super) async fn run(
 }
 
 fn request(command: &EnqueueCommand) -> Result<JobRequest, CliError> {
-    let function = command.function.clone().unwrap_or_default();
-    let mut request = JobRequest::new(function)
-        .queue(&command.queue)
-        .priority(command.priority)
-        .if_exists(match command.if_exists {
-            IfExistsArgument::Refuse => IfExists::Refuse,
-            IfExistsArgument::Keep => IfExists::Keep,
-            IfExistsArgument::Replace => IfExists::Replace,
-        });
-    for argument in &command.arguments {
-        request = request.arg(json_or_text(argument));
-    }
-    for pair in &command.kwargs {
+    let kwargs = command.kwargs.iter().map(|pair| {
         let (name, value) = pair.split_once('=').ok_or_else(|| {
             CliError::new(
                 Exit::Usage,
                 format!("--kwarg {pair:?}: expected NAME=VALUE"),
             )
         })?;
-        request = request.kwarg(name, json_or_text(value));
-    }
-    if let Some(id) = &command.id {
-        request = request.id(id);
-    }
-    if let Some(delay) = command.delay {
-        request = request.delay(delay);
-    }
-    if let Some(expires) = command.expires {
-        request = request.expires_in(expires);
-    }
-    if let Some(ttl) = command.ttl {
-        request = request.result_ttl(ttl);
-    }
-    if let Some(retries) = command.retries {
-        request = request.retries(retries);
-    }
-    Ok(request)
+        Ok((name.to_owned(), json_or_text(value)))
+    });
+    let line = Line {
+        function: command.function.clone().unwrap_or_default(),
+        args: command
+            .arguments
+            .iter()
+            .map(|text| json_or_text(text))
+            .collect(),
+        kwargs: kwargs.collect::<Result<_, CliError>>()?,
+        queue: Some(command.queue.clone()),
+        id: command.id.clone(),
+        if_exists: command.if_exists,
+        delay: command.delay,
+        expires: command.expires,
+        ttl: command.ttl,
+        retries: command.retries,
+        priority: command.priority,
+    };
+    Ok(line.into())
 }
 
 fn json_or_text(argument: &str) -> Value {
     serde_json::from_str(argument).unwrap_or_else(|_| Value::String(argument.to_owned()))
 }
 
+/// A job to be sent, as a line of a file says it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
@@ -98,6 +90,18 @@ struct Line {
     queue: Option<String>,
     #[serde(default)]
     id: Option<String>,
+    #[serde(default)]
+    if_exists: IfExistsArgument,
+    #[serde(default, with = "crate::duration_text::optional")]
+    delay: Option<Duration>,
+    #[serde(default, with = "crate::duration_text::optional")]
+    expires: Option<Duration>,
+    #[serde(default, with = "crate::duration_text::optional")]
+    ttl: Option<Duration>,
+    #[serde(default)]
+    retries: Option<u32>,
+    #[serde(default)]
+    priority: u8,
 }
 
 async fn enqueue_lines(client: &Client, file: &Path, output: &Output) -> Result<Exit, CliError> {
@@ -110,6 +114,7 @@ async fn enqueue_lines(client: &Client, file: &Path, output: &Output) -> Result<
     };
     let mut batch = Vec::new();
     let mut failed = 0;
+    let bar = output.progress_count("jobs sent");
     for (number, line) in BufReader::new(reader).lines().enumerate() {
         let line = line.map_err(cannot_read)?;
         if line.trim().is_empty() {
@@ -121,12 +126,14 @@ async fn enqueue_lines(client: &Client, file: &Path, output: &Output) -> Result<
                 format!("{}:{}: {error}", file.display(), number + 1),
             )
         })?;
-        batch.push(line_request(job));
+        batch.push(JobRequest::from(job));
         if batch.len() == BATCH {
             failed += send(client, std::mem::take(&mut batch), output).await;
+            bar.inc(BATCH as u64);
         }
     }
     failed += send(client, batch, output).await;
+    bar.finish_and_clear();
     if failed > 0 {
         return Err(CliError::new(
             Exit::Failure,
@@ -136,18 +143,38 @@ async fn enqueue_lines(client: &Client, file: &Path, output: &Output) -> Result<
     Ok(Exit::Ok)
 }
 
-fn line_request(line: Line) -> JobRequest {
-    let mut request = JobRequest::new(line.function)
-        .queue(line.queue.unwrap_or_else(|| DEFAULT_QUEUE.to_owned()));
-    for argument in line.args {
-        request = request.arg(argument);
-    }
-    for (name, value) in line.kwargs {
-        request = request.kwarg(name, value);
-    }
-    match line.id {
-        Some(id) => request.id(id),
-        None => request,
+impl From<Line> for JobRequest {
+    fn from(line: Line) -> Self {
+        let mut request = Self::new(line.function)
+            .queue(line.queue.unwrap_or_else(|| DEFAULT_QUEUE.to_owned()))
+            .priority(line.priority)
+            .if_exists(match line.if_exists {
+                IfExistsArgument::Refuse => IfExists::Refuse,
+                IfExistsArgument::Keep => IfExists::Keep,
+                IfExistsArgument::Replace => IfExists::Replace,
+            });
+        for argument in line.args {
+            request = request.arg(argument);
+        }
+        for (name, value) in line.kwargs {
+            request = request.kwarg(name, value);
+        }
+        if let Some(id) = line.id {
+            request = request.id(id);
+        }
+        if let Some(delay) = line.delay {
+            request = request.delay(delay);
+        }
+        if let Some(expires) = line.expires {
+            request = request.expires_in(expires);
+        }
+        if let Some(ttl) = line.ttl {
+            request = request.result_ttl(ttl);
+        }
+        if let Some(retries) = line.retries {
+            request = request.retries(retries);
+        }
+        request
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, stderr, stdout};
 
 use anstyle::AnsiColor;
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::{Value, json};
 use warren_plugin_api::{Record, Status};
@@ -36,8 +37,32 @@ impl Output {
     }
 
     /// Whether a person watches: progress bars make sense.
-    pub(super) fn is_watched(&self) -> bool {
+    fn is_watched(&self) -> bool {
         !self.json && stderr().is_terminal()
+    }
+
+    /// A bar of `total` steps, hidden where nobody watches.
+    pub(super) fn progress_bar(&self, total: u64, what: &str) -> ProgressBar {
+        self.bar(
+            ProgressBar::new(total),
+            &format!("{{bar:40}} {{pos}}/{{len}} {what}, {{elapsed}}"),
+        )
+    }
+
+    /// A count of steps whose end is not known, hidden where nobody watches.
+    pub(super) fn progress_count(&self, what: &str) -> ProgressBar {
+        let template = format!("{{spinner}} {{pos}} {what}, {{elapsed}}, {{per_sec}}");
+        self.bar(ProgressBar::no_length(), &template)
+    }
+
+    fn bar(&self, bar: ProgressBar, template: &str) -> ProgressBar {
+        if !self.is_watched() {
+            return ProgressBar::hidden();
+        }
+        match ProgressStyle::with_template(template) {
+            Ok(style) => bar.with_style(style),
+            Err(_) => bar,
+        }
     }
 
     pub(super) fn print_json(&self, value: &impl Serialize) {
@@ -58,7 +83,7 @@ impl Output {
         }
         let mut table = Table::new();
         table
-            .load_style(presets::UTF8_HORIZONTAL_ONLY)
+            .load_style(presets::NOTHING)
             .set_content_arrangement(ContentArrangement::Dynamic)
             .set_header(header.to_vec());
         for row in rows {

@@ -9,7 +9,7 @@ use super::{
     arguments::{GlobalArguments, PluginsCommand},
     error::{CliError, Exit},
     output::Output,
-    session::Session,
+    session::{Session, json_config},
 };
 use crate::store::{
     StoreRegistry, StoreType,
@@ -27,7 +27,7 @@ pub(super) async fn run(
     match command {
         PluginsCommand::Ls => list(global, output),
         PluginsCommand::Check { file, store_config } => {
-            check(&file, store_config.as_deref(), output).await
+            check(global, &file, store_config.as_deref(), output).await
         }
     }
 }
@@ -145,42 +145,88 @@ fn capabilities(it: &Capabilities) -> String {
     held.join(" ")
 }
 
-async fn check(file: &Path, store_config: Option<&str>, output: &Output) -> Result<Exit, CliError> {
-    let unusable = |error: String| CliError::new(Exit::StoreUnusable, error);
-    let store = load_one(file).map_err(|error| unusable(error.to_string()))?;
+async fn check(
+    global: &GlobalArguments,
+    file: &Path,
+    store_config: Option<&str>,
+    output: &Output,
+) -> Result<Exit, CliError> {
+    let store =
+        load_one(file).map_err(|error| CliError::new(Exit::StoreUnusable, error.to_string()))?;
     let mut report = store_json(&store);
-    if let Some(text) = store_config {
-        let config: Value = serde_json::from_str(text).map_err(|error| {
-            CliError::new(Exit::Usage, format!("--store-config is not JSON: {error}"))
-        })?;
+    if let Some(config) = config_to_check(global, store_config, &store)? {
+        let problems = store.config_problems(&config);
+        if !problems.is_empty() {
+            let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            return Err(CliError::new(Exit::Usage, lines.join("\nerror: ")));
+        }
         let object = store.open_within(OPEN_DEADLINE, &config).await?;
+        let slow = |_| {
+            let text = format!("its health check took longer than {OPEN_DEADLINE:?}");
+            CliError::new(Exit::StoreUnusable, text)
+        };
         let health = tokio::time::timeout(OPEN_DEADLINE, object.health_check())
             .await
-            .map_err(|_| {
-                unusable(format!(
-                    "its health check took longer than {OPEN_DEADLINE:?}"
-                ))
-            })?;
-        report["health"] = json!(health?);
+            .map_err(slow)??;
+        report["health"] = json!(health);
         report["capabilities"] = json!(object.capabilities()?);
     }
-    if output.json {
-        output.print_json(&report);
-    } else {
-        let (major, minor) = store.contract;
-        println!(
-            "{}: store {:?} {}",
-            file.display(),
-            store.manifest.name,
-            store.manifest.version
-        );
-        println!(
-            "built against contract {major}.{minor}; can do: {}",
-            capabilities(store.capabilities())
-        );
-        if let Some(detail) = report["health"]["detail"].as_str() {
-            println!("opens, and is healthy: {detail}");
-        }
-    }
+    print_check(file, &store, &report, output);
     Ok(Exit::Ok)
+}
+
+/// The configuration to open the store with, if one was given.
+fn config_to_check(
+    global: &GlobalArguments,
+    store_config: Option<&str>,
+    store: &StoreType,
+) -> Result<Option<Value>, CliError> {
+    if let Some(text) = store_config {
+        return serde_json::from_str(text).map(Some).map_err(|error| {
+            CliError::new(Exit::Usage, format!("--store-config is not JSON: {error}"))
+        });
+    }
+    let Some(file) = &global.config else {
+        return Ok(None);
+    };
+    let settings = Session::start(global, &[])?.loaded.config.result_store;
+    let name = &store.manifest.name;
+    match &settings.store_type {
+        Some(chosen) if chosen != name => {
+            let text = format!(
+                "{} chooses store {chosen:?}, this plugin is store {name:?}",
+                file.display()
+            );
+            Err(CliError::new(Exit::Usage, text))
+        }
+        _ => json_config(&settings.config).map(Some),
+    }
+}
+
+fn print_check(file: &Path, store: &StoreType, report: &Value, output: &Output) {
+    if output.json {
+        output.print_json(report);
+        return;
+    }
+    let (major, minor) = store.contract;
+    println!(
+        "{}: store {:?} {}",
+        file.display(),
+        store.manifest.name,
+        store.manifest.version
+    );
+    println!(
+        "built against contract {major}.{minor}; can do: {}",
+        capabilities(store.capabilities())
+    );
+    if let Some(detail) = report["health"]["detail"].as_str() {
+        println!("opens, and is healthy: {detail}");
+    }
+    for warning in report["health"]["warnings"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
+        println!("warning: {}", warning.as_str().unwrap_or_default());
+    }
 }
