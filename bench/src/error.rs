@@ -1,0 +1,87 @@
+//! Why there are no figures.
+
+use std::path::PathBuf;
+
+use warren::{
+    broker::{BrokerError, InvalidQueueName},
+    client::{EnqueueError, WaitError},
+    function::RegisterFunctionError,
+    store::OpenError,
+    worker::WorkerError,
+};
+use warren_plugin_api::{StoreError, loader::LoadError};
+
+/// Why a measurement ended without figures.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BenchError {
+    #[error(
+        "RabbitMQ does not answer at {address}: {reason}; start one (apt-get install \
+         rabbitmq-server) or name another in WARREN_TEST_AMQP_URL"
+    )]
+    NoBroker { address: String, reason: String },
+    #[error(
+        "Redis does not answer at {address}: {reason}; start one (apt-get install redis-server) \
+         or name another in WARREN_TEST_REDIS_URL"
+    )]
+    NoRedis { address: String, reason: String },
+    #[error("the plugin {file} is missing; build it: cargo build --release --workspace")]
+    NoPlugin { file: PathBuf },
+    #[error("the plugins do not build: {reason}")]
+    Build { reason: String },
+    #[error("interrupted; what was made on the servers has been deleted")]
+    Interrupted,
+    /// The work was not done, so that its time means nothing.
+    #[error("{what}: expected {expected}, found {found}; no figures")]
+    WorkNotDone {
+        what: &'static str,
+        expected: String,
+        found: String,
+    },
+    #[error("{file}: cannot be written: {error}")]
+    Write {
+        file: PathBuf,
+        error: std::io::Error,
+    },
+    #[error("a thread that measured has panicked")]
+    Panicked,
+    #[error("lapin: {0}")]
+    Lapin(#[from] lapin::Error),
+    #[error("redis-rs: {0}")]
+    Redis(#[from] redis::RedisError),
+    #[error("JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Queue(#[from] InvalidQueueName),
+    #[error(transparent)]
+    Enqueue(#[from] EnqueueError),
+    #[error(transparent)]
+    Wait(#[from] WaitError),
+    #[error(transparent)]
+    Function(#[from] RegisterFunctionError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+}
+
+/// Fails unless `found` is `expected`.
+pub(crate) fn ensure<T: PartialEq + std::fmt::Debug>(
+    what: &'static str,
+    found: T,
+    expected: T,
+) -> Result<(), BenchError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(BenchError::WorkNotDone {
+        what,
+        expected: format!("{expected:?}"),
+        found: format!("{found:?}"),
+    })
+}
