@@ -88,12 +88,15 @@ fn file_row(file: &FileReport) -> Vec<String> {
                 ),
                 None => Default::default(),
             };
+            let reason = refused.error.to_string();
+            // The file has a column of its own.
+            let reason = reason.strip_prefix(&format!("{path}: ")).unwrap_or(&reason);
             vec![
                 name,
                 version,
                 contract,
                 String::new(),
-                refused.error.to_string(),
+                reason.to_owned(),
                 path,
             ]
         }

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt, future::Future, sync::Arc, time::Duration}
 
 use futures_util::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::Semaphore;
 use warren_plugin_api::{Payload, Text};
 
 use super::{JobContext, JobError, SharedState, rust_function};
@@ -22,6 +23,12 @@ pub struct Call {
 
 /// Something that runs jobs. Dropping the future ends the run.
 pub trait Handler: Send + Sync {
+    /// Permits for the runs that can go on at once, where the handler cannot bear as many as the
+    /// worker has jobs. The time a job waits for its permit does not count as its run.
+    fn slots(&self) -> Option<Arc<Semaphore>> {
+        None
+    }
+
     /// Runs a job; the answer is JSON.
     fn call(&self, call: Call) -> BoxFuture<'static, Result<Payload, JobError>>;
 }

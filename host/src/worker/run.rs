@@ -3,8 +3,11 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use tokio::{sync::watch, time::Instant};
-use warren_plugin_api::Payload;
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::Instant,
+};
+use warren_plugin_api::{Payload, Timestamp};
 
 use super::{
     attempt::Attempt, hooks::panic_text, outcome::Verdict, results::ResultSender, shared::Shared,
@@ -36,6 +39,9 @@ pub(super) async fn call(
     if shared.cancel_jobs.is_cancelled() {
         return Run::Interrupted;
     }
+    let Ok(_slot) = slot(shared, attempt, function).await else {
+        return Run::Interrupted;
+    };
     let began = Instant::now();
     let timeout = function.policy.timeout;
     let cancel = shared.cancel_jobs.child_token();
@@ -46,7 +52,7 @@ pub(super) async fn call(
         function: attempt.function.clone(),
         worker: shared.options.worker.clone(),
         enqueued_at: attempt.enqueued_at,
-        deadline: attempt.started_at.map(|at| at.saturating_add(timeout)),
+        deadline: Some(Timestamp::now().saturating_add(timeout)),
     };
     let context = JobContext::new(facts, shared.options.functions.state(), cancel.clone());
     let mut progress = context.progress();
@@ -75,6 +81,28 @@ pub(super) async fn call(
     attempt.set_progress(progress.borrow().clone());
     run
 }
+
+/// Waits for a permit of the function's handler, if it hands out any.
+async fn slot(
+    shared: &Shared,
+    attempt: &Arc<Attempt>,
+    function: &Function,
+) -> Result<Option<OwnedSemaphorePermit>, Interrupted> {
+    let Some(slots) = function.handler.slots() else {
+        return Ok(None);
+    };
+    let mut no_progress = watch::channel(Payload::empty()).1;
+    tokio::select! {
+        biased;
+        // Nobody closes the semaphore.
+        slot = slots.acquire_owned() => Ok(slot.ok()),
+        () = shared.cancel_jobs.cancelled() => Err(Interrupted),
+        () = report_progress(&shared.results, attempt, &mut no_progress) => Err(Interrupted),
+    }
+}
+
+/// The worker stops at once.
+struct Interrupted;
 
 /// Keeps the record of a running job up to date; never ends.
 async fn report_progress(

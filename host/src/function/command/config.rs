@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    num::{NonZeroU16, NonZeroU32},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -9,9 +10,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::run::CommandHandler;
+use super::{pool::PoolHandler, run::CommandHandler};
 use crate::{
-    function::{FunctionPolicy, FunctionRegistry, RegisterFunctionError},
+    function::{FunctionPolicy, FunctionRegistry, Handler, RegisterFunctionError},
     job::{RetryOn, RetryPolicy},
 };
 
@@ -22,6 +23,15 @@ pub struct FunctionConfig {
     /// The program and its arguments. It gets the job as one JSON object on stdin and writes its
     /// result as JSON to stdout; nothing written means `null`.
     pub command: Vec<String>,
+    /// Keep up to this many processes, which run one job after another and speak JSON lines: a
+    /// job per line of stdin, and for each a line of stdout, `{"result": …}` or
+    /// `{"error": {"type": …, "message": …, "retry": …}}`, after any number of
+    /// `{"progress": …}`. Absent: a process for each job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<NonZeroU16>,
+    /// Replace a process of the pool after this many jobs; never when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recycle_after: Option<NonZeroU32>,
     /// The folder it runs in; the worker's own when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<PathBuf>,
@@ -120,6 +130,14 @@ pub enum CommandError {
         /// The program.
         program: String,
     },
+    /// `recycle_after` without `processes`.
+    #[error(
+        "functions.{function}.recycle_after needs functions.{function}.processes: only a pool has processes that stay"
+    )]
+    NoPool {
+        /// The function.
+        function: String,
+    },
     /// The name is taken.
     #[error(transparent)]
     NameTaken(#[from] RegisterFunctionError),
@@ -135,7 +153,18 @@ impl FunctionRegistry {
         functions: &BTreeMap<String, FunctionConfig>,
     ) -> Result<(), CommandError> {
         for (name, config) in functions {
-            let handler = Arc::new(CommandHandler::new(name, config)?);
+            let handler: Arc<dyn Handler> = match config.processes {
+                Some(processes) => {
+                    let processes = usize::from(processes.get());
+                    Arc::new(PoolHandler::new(name, config, processes)?)
+                }
+                None if config.recycle_after.is_some() => {
+                    return Err(CommandError::NoPool {
+                        function: name.clone(),
+                    });
+                }
+                None => Arc::new(CommandHandler::new(name, config)?),
+            };
             let policy = FunctionPolicy {
                 timeout: config.timeout,
                 retry: config.retry.policy(),

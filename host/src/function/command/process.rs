@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 const GRACE: Duration = Duration::from_secs(2);
 
 /// A child process and everything in its group. Dropping it kills them all.
+#[derive(Debug)]
 pub(super) struct ProcessGroup {
     pub(super) child: Child,
     group: Option<Pid>,
@@ -51,22 +52,29 @@ impl ProcessGroup {
     }
 }
 
+impl Drop for ProcessGroup {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
 /// `false` when the group has ended already.
 fn signal(group: Pid, signal: Signal) -> bool {
     !matches!(killpg(group, signal), Err(Errno::ESRCH))
 }
 
 /// A process group that is ended with a grace when its run is dropped: timed out or cancelled.
+#[derive(Debug)]
 pub(super) struct EndOnDrop(pub(super) Option<ProcessGroup>);
 
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
-        let Some(mut group) = self.0.take() else {
+        let Some(group) = self.0.take() else {
             return;
         };
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(group.end())),
-            Err(_) => group.kill(),
+        // Outside of a runtime, dropping the group kills it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            drop(runtime.spawn(group.end()));
         }
     }
 }

@@ -1,13 +1,8 @@
 //! One run of a command: the job on stdin, the result from stdout, the tail of stderr for errors.
 
-use std::{
-    os::unix::process::ExitStatusExt,
-    path::PathBuf,
-    process::{ExitStatus, Stdio},
-};
+use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
 
 use futures_util::{FutureExt, future::BoxFuture};
-use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
@@ -17,55 +12,39 @@ use warren_plugin_api::Payload;
 
 use super::{
     CommandError, FunctionConfig,
-    config::find_program,
+    job_line::job_line,
+    launch::Launcher,
     process::{EndOnDrop, ProcessGroup},
+    stderr_tail::StderrTail,
 };
 use crate::function::{Call, Handler, JobError};
 
 /// The most that a result may have.
-const MAX_OUTPUT_BYTES: usize = 64 * 1024 * 1024;
-/// How much of the end of stderr is kept.
-const STDERR_TAIL_BYTES: usize = 16 * 1024;
+pub(super) const MAX_OUTPUT_BYTES: usize = 64 * 1024 * 1024;
 /// `EX_TEMPFAIL` of sysexits.h: "the user is invited to retry".
 const TEMPORARY_FAILURE: i32 = 75;
 
 /// Runs a command for each job.
 #[derive(Debug)]
 pub(super) struct CommandHandler {
-    program: PathBuf,
-    config: FunctionConfig,
+    launcher: Launcher,
 }
 
 impl CommandHandler {
     pub(super) fn new(function: &str, config: &FunctionConfig) -> Result<Self, CommandError> {
-        let Some(program) = config.command.first() else {
-            return Err(CommandError::Empty {
-                function: function.to_owned(),
-            });
-        };
-        let program = find_program(function, program, config.working_dir.as_deref())?;
         Ok(Self {
-            program,
-            config: config.clone(),
+            launcher: Launcher::new(function, config)?,
         })
     }
 
     fn command(&self, call: &Call) -> Command {
         let facts = call.context.facts();
-        let mut command = Command::new(&self.program);
+        let mut command = self.launcher.command();
         command
-            .args(&self.config.command[1..])
-            .envs(&self.config.env)
             .env("WARREN_JOB_ID", facts.job_id.as_str())
             .env("WARREN_FUNCTION", facts.function.as_str())
             .env("WARREN_QUEUE", facts.queue.as_str())
-            .env("WARREN_ATTEMPT", facts.attempt.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        if let Some(folder) = &self.config.working_dir {
-            command.current_dir(folder);
-        }
+            .env("WARREN_ATTEMPT", facts.attempt.to_string());
         command
     }
 }
@@ -74,7 +53,7 @@ impl Handler for CommandHandler {
     fn call(&self, call: Call) -> BoxFuture<'static, Result<Payload, JobError>> {
         let mut command = self.command(&call);
         async move {
-            let input = input(&call)?;
+            let input = job_line(&call)?;
             let group = ProcessGroup::spawn(&mut command).map_err(|error| {
                 JobError::new(
                     "CommandNotStarted",
@@ -87,39 +66,10 @@ impl Handler for CommandHandler {
     }
 }
 
-#[derive(Serialize)]
-struct Input<'a> {
-    job_id: &'a str,
-    function: &'a str,
-    queue: &'a str,
-    attempt: u32,
-    args: &'a RawValue,
-    kwargs: &'a RawValue,
-}
-
-fn input(call: &Call) -> Result<Vec<u8>, JobError> {
-    let facts = call.context.facts();
-    let raw = |payload: &'_ Payload| -> Result<Box<RawValue>, JobError> {
-        serde_json::from_slice(payload)
-            .map_err(|error| JobError::new("InvalidArguments", error.to_string()).never_retry())
-    };
-    let (args, kwargs) = (raw(&call.args)?, raw(&call.kwargs)?);
-    let mut json = serde_json::to_vec(&Input {
-        job_id: &facts.job_id,
-        function: &facts.function,
-        queue: &facts.queue,
-        attempt: facts.attempt,
-        args: &args,
-        kwargs: &kwargs,
-    })?;
-    json.push(b'\n');
-    Ok(json)
-}
-
 async fn run(mut group: ProcessGroup, input: Vec<u8>) -> Result<Payload, JobError> {
     let stdin = group.child.stdin.take();
     let stdout = group.child.stdout.take();
-    let stderr = group.child.stderr.take();
+    let mut stderr = group.child.stderr.take().map(StderrTail::of);
     let mut running = EndOnDrop(Some(group));
     let feed = async move {
         if let Some(mut stdin) = stdin {
@@ -127,7 +77,7 @@ async fn run(mut group: ProcessGroup, input: Vec<u8>) -> Result<Payload, JobErro
             let _ = stdin.write_all(&input).await;
         }
     };
-    let ((), output, errors) = tokio::join!(feed, read_all(stdout), read_tail(stderr));
+    let ((), output) = tokio::join!(feed, read_all(stdout));
     let Some(child) = running.0.as_mut().map(|group| &mut group.child) else {
         return Err(JobError::new("CommandDied", "the process is gone"));
     };
@@ -135,6 +85,10 @@ async fn run(mut group: ProcessGroup, input: Vec<u8>) -> Result<Payload, JobErro
     if let Some(group) = running.0.take() {
         group.finished();
     }
+    let errors = match &mut stderr {
+        Some(stderr) => stderr.last_words().await,
+        None => String::new(),
+    };
     result(status, output, &errors)
 }
 
@@ -168,7 +122,7 @@ fn result(
     Ok(Payload::from(output.trim_ascii()))
 }
 
-fn describe(status: ExitStatus) -> String {
+pub(super) fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("the command ended with exit code {code}"),
         (None, Some(signal)) => format!("the command was killed by signal {signal}"),
@@ -188,32 +142,13 @@ async fn read_all(pipe: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, JobEr
     Ok(output)
 }
 
-/// Reads everything, so that the command never blocks, and keeps the end.
-async fn read_tail(pipe: Option<impl AsyncRead + Unpin>) -> String {
-    let Some(mut pipe) = pipe else {
-        return String::new();
-    };
-    let mut tail = Vec::new();
-    let mut chunk = [0; 4_096];
-    while let Ok(count @ 1..) = pipe.read(&mut chunk).await {
-        tail.extend_from_slice(&chunk[..count]);
-        if tail.len() > 2 * STDERR_TAIL_BYTES {
-            tail.drain(..tail.len() - STDERR_TAIL_BYTES);
-        }
-    }
-    let start = tail.len().saturating_sub(STDERR_TAIL_BYTES);
-    String::from_utf8_lossy(&tail[start..])
-        .trim_end()
-        .to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
     use tokio_util::sync::CancellationToken;
 
-    use super::*;
+    use super::{super::stderr_tail::KEPT_BYTES, *};
     use crate::function::{FunctionRegistry, JobContext, JobFacts};
 
     fn functions(script: &str) -> FunctionRegistry {
@@ -286,7 +221,7 @@ mod tests {
         let script = "head -c 1000000 /dev/zero | tr '\\0' x >&2; echo end >&2; exit 1";
         let error = run_script(script, "[]").await.unwrap_err();
         let detail = error.detail.unwrap();
-        assert!(detail.ends_with("end") && detail.len() <= STDERR_TAIL_BYTES);
+        assert!(detail.ends_with("end") && detail.len() <= KEPT_BYTES);
     }
 
     #[tokio::test]
