@@ -11,7 +11,11 @@ use crate::{Payload, Status, Text, Timestamp, Version};
 /// The index fields are typed, so that a store can filter by them. The payloads (`args`,
 /// `kwargs`, `result`, `progress`) are opaque bytes, JSON by convention, that a store keeps as
 /// they are: any byte string must come back unchanged.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+///
+/// It implements serde's traits, for stores that keep a record as one value in a format of their
+/// choice; a field that is missing there is at its default.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Record {
     /// The job's id: 1 to 1,024 bytes of any text.
     pub job_id: Text,

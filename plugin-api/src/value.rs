@@ -1,11 +1,17 @@
 //! Values that cross the plugin boundary without being copied.
 
-use std::{borrow::Borrow, fmt, ops::Deref, ops::Range};
+use std::{
+    borrow::{Borrow, Cow},
+    fmt,
+    ops::Deref,
+    ops::Range,
+};
 
 use abi_stable::{
     StableAbi,
     std_types::{RArc, ROption, RString, RVec},
 };
+use base64::{Engine, prelude::BASE64_STANDARD};
 
 /// Opaque payload bytes: job arguments, results, progress.
 ///
@@ -131,6 +137,64 @@ impl fmt::Debug for Payload {
     }
 }
 
+/// How a payload is written in a text format: as it is where it is text, else in base64.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(untagged)]
+enum WrittenPayload<'a> {
+    Text(Cow<'a, str>),
+    Bytes { base64: Cow<'a, str> },
+}
+
+impl serde::Serialize for Payload {
+    /// In a binary format the bytes; in a text format a string, or `{"base64": …}` for bytes that
+    /// are no UTF-8.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !serializer.is_human_readable() {
+            return serializer.serialize_bytes(self);
+        }
+        let written = match std::str::from_utf8(self) {
+            Ok(text) => WrittenPayload::Text(text.into()),
+            Err(_) => WrittenPayload::Bytes {
+                base64: BASE64_STANDARD.encode(&**self).into(),
+            },
+        };
+        written.serialize(serializer)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Payload {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return deserializer.deserialize_byte_buf(BytesVisitor);
+        }
+        match WrittenPayload::deserialize(deserializer)? {
+            WrittenPayload::Text(text) => Ok(Self::from(text.into_owned())),
+            WrittenPayload::Bytes { base64 } => BASE64_STANDARD
+                .decode(&*base64)
+                .map(Self::from)
+                .map_err(serde::de::Error::custom),
+        }
+    }
+}
+
+struct BytesVisitor;
+
+impl serde::de::Visitor<'_> for BytesVisitor {
+    type Value = Payload;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bytes")
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Payload, E> {
+        Ok(Payload::from(bytes))
+    }
+
+    fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Payload, E> {
+        Ok(Payload::from(bytes))
+    }
+}
+
 /// A short piece of text: a job id, a queue, a function, a worker.
 ///
 /// Reads like a `&str`, and moves over the plugin boundary without a copy.
@@ -249,6 +313,21 @@ mod tests {
     #[test]
     fn an_empty_vector_is_the_empty_payload() {
         assert_eq!(Payload::from(Vec::new()).retained_bytes(), 0);
+    }
+
+    #[test]
+    fn text_is_written_as_text_and_bytes_are_not_lost() {
+        for (bytes, written) in [
+            (&b"[1, \"a\"]"[..], r#""[1, \"a\"]""#),
+            (b"", r#""""#),
+            (b"\xff\x00", r#"{"base64":"/wA="}"#),
+        ] {
+            let payload = Payload::from(bytes);
+            let json = serde_json::to_string(&payload).unwrap();
+            assert_eq!(json, written);
+            assert_eq!(serde_json::from_str::<Payload>(&json).unwrap(), payload);
+        }
+        assert!(serde_json::from_str::<Payload>(r#"{"base64":"*"}"#).is_err());
     }
 
     #[test]
