@@ -5,17 +5,40 @@ use url::Url;
 
 const HIDDEN: &str = "***";
 
-/// The URL without its password; text that is not a URL as it is.
+/// The URL without its password and without secrets in its query; text that is not a URL as it is.
 pub fn redact_url(text: &str) -> String {
     let Ok(mut url) = Url::parse(text) else {
+        return without_user_info(text);
+    };
+    if url.password().is_some() {
+        // Only a URL without a host refuses a password, and then it has none.
+        let _ = url.set_password(Some(HIDDEN));
+    }
+    let has_secrets = url.query_pairs().any(|(key, _)| is_secret_in_url(&key));
+    if has_secrets {
+        let pairs: Vec<_> = url.query_pairs().into_owned().collect();
+        let shown = pairs.iter().map(|(key, value)| {
+            let value = if is_secret_in_url(key) { HIDDEN } else { value };
+            (key, value)
+        });
+        url.query_pairs_mut().clear().extend_pairs(shown);
+    }
+    if url.password().is_some() || has_secrets {
+        url.to_string()
+    } else {
+        text.to_owned()
+    }
+}
+
+/// A URL with a password that had to be escaped and was not cannot be read, and is still a secret.
+fn without_user_info(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();
     };
-    if url.password().is_none() {
-        return text.to_owned();
+    match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://{HIDDEN}@{host}"),
+        None => text.to_owned(),
     }
-    // Only a URL without a host refuses a password, and then it has none.
-    let _ = url.set_password(Some(HIDDEN));
-    url.to_string()
 }
 
 /// The value with every secret hidden.
@@ -55,9 +78,32 @@ fn is_secret(key: &str) -> bool {
     .any(|word| key.contains(word))
 }
 
+fn is_secret_in_url(key: &str) -> bool {
+    is_secret(key) || matches!(key.to_lowercase().as_str(), "pass" | "pwd" | "auth" | "key")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_in_a_query_and_in_a_wrong_url_are_hidden() {
+        for (text, shown) in [
+            (
+                "redis://h/0?password=s3cret&db=1",
+                "redis://h/0?password=***&db=1",
+            ),
+            (
+                "unix:///run/redis.sock?pass=s3cret",
+                "unix:///run/redis.sock?pass=***",
+            ),
+            ("amqp://me:s3/cret@host/%2f", "amqp://***@host/%2f"),
+            ("redis://h/0?db=1&x=%20", "redis://h/0?db=1&x=%20"),
+            ("me@host", "me@host"),
+        ] {
+            assert_eq!(redact_url(text), shown);
+        }
+    }
 
     #[test]
     fn passwords_and_secret_keys_are_hidden() {
