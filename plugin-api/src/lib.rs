@@ -45,6 +45,12 @@
 //!         Ok(removed.is_some_and(|record| !record.is_expired(Timestamp::now())))
 //!     }
 //!
+//!     async fn cleanup_expired(&self, now: Timestamp, limit: u32) -> StoreResult<u64> {
+//!         let mut records = self.0.lock().unwrap();
+//!         let expired = records.extract_if(|_, record| record.is_expired(now));
+//!         Ok(expired.take(limit as usize).count() as u64)
+//!     }
+//!
 //!     async fn health_check(&self) -> StoreResult<Health> {
 //!         Ok(Health { detail: "a map".into(), ..Health::default() })
 //!     }

@@ -159,6 +159,7 @@ pub trait ResultStore: Sized + Send + Sync + 'static {
 
     /// Removes up to `limit` records that expired at or before `now`, and whatever index entries
     /// they left behind; returns how many. Short: the host calls it again while it returns `limit`.
+    /// The default is for backends that remove expired records by themselves.
     fn cleanup_expired(
         &self,
         now: Timestamp,
