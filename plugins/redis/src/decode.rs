@@ -1,0 +1,270 @@
+//! Records read back: Warren's own and those of rabbitmq-arq.
+
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use warren_plugin_api::{Payload, Record, Status, StoreError, StoreResult, Text, Timestamp};
+
+use crate::encode::NO_WORKER;
+
+/// Every key that is read. Others are ignored, as Python does.
+#[derive(Deserialize)]
+struct Wire<'a> {
+    job_id: Text,
+    status: Text,
+    retry_count: Option<i64>,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    error: Option<Text>,
+    worker_id: Text,
+    queue_name: Text,
+    function_name: Text,
+    args: Option<&'a RawValue>,
+    kwargs: Option<&'a RawValue>,
+    warren_exact: Option<Exact<'a>>,
+    start_time: Option<&'a RawValue>,
+    end_time: Option<&'a RawValue>,
+    duration: Option<&'a RawValue>,
+    created_at: Option<&'a RawValue>,
+    expires_at: Option<&'a RawValue>,
+}
+
+/// Warren's own part: see `encode`.
+#[derive(Deserialize)]
+struct Exact<'a> {
+    times_us: [Option<i64>; 6],
+    duration_us: Option<u64>,
+    worker: Option<Text>,
+    #[serde(borrow)]
+    progress: Option<(Option<&'a RawValue>, Option<Text>)>,
+    #[serde(default)]
+    extra: Vec<(Text, Option<&'a RawValue>, Option<Text>)>,
+    #[serde(default)]
+    raw: Raw,
+}
+
+#[derive(Deserialize, Default)]
+struct Raw {
+    args: Option<Text>,
+    kwargs: Option<Text>,
+    result: Option<Text>,
+}
+
+/// Reads the JSON of a record. Its payloads share the allocation of `bytes`.
+///
+/// # Errors
+/// `corrupt_data`
+pub(crate) fn decode(bytes: Vec<u8>) -> StoreResult<Record> {
+    let whole = Payload::from(bytes);
+    let wire: Wire<'_> =
+        serde_json::from_slice(&whole).map_err(|error| corrupt(format_args!("{error}")))?;
+    let status: Status = wire
+        .status
+        .parse()
+        .map_err(|error| corrupt(format_args!("{error}")))?;
+    let payload =
+        |json: Option<&RawValue>| json.map_or(Payload::empty(), |json| part(&whole, json));
+    let result = match wire.result {
+        // Python has no other way to say that a job returned nothing.
+        None if status == Status::Completed => Payload::from("null"),
+        json => payload(json),
+    };
+    let record = Record {
+        job_id: wire.job_id,
+        status,
+        attempt: attempt(wire.retry_count),
+        queue: wire.queue_name,
+        function: wire.function_name,
+        worker: wire.worker_id,
+        error: wire.error,
+        args: payload(wire.args),
+        kwargs: payload(wire.kwargs),
+        result,
+        ..Record::default()
+    };
+    match wire.warren_exact {
+        Some(exact) => make_exact(record, exact, &whole),
+        None => Foreign {
+            start: wire.start_time,
+            end: wire.end_time,
+            duration: wire.duration,
+            created: wire.created_at,
+            expires: wire.expires_at,
+        }
+        .complete(record),
+    }
+}
+
+/// Puts the parts into a record of Warren's that Python's keys do not show exactly.
+fn make_exact(mut record: Record, exact: Exact<'_>, whole: &Payload) -> StoreResult<Record> {
+    let [enqueued, started, finished, updated, heartbeat, expires] =
+        exact.times_us.map(|time| time.map(Timestamp::from_unix_us));
+    record.enqueued_at = enqueued;
+    record.started_at = started;
+    record.finished_at = finished;
+    record.updated_at = updated;
+    record.heartbeat_at = heartbeat;
+    record.expires_at = expires;
+    record.duration = exact.duration_us.map(Duration::from_micros);
+    match exact.worker {
+        Some(worker) => record.worker = worker,
+        None => without_placeholder(&mut record),
+    }
+    for (payload, raw) in [
+        (&mut record.args, exact.raw.args),
+        (&mut record.kwargs, exact.raw.kwargs),
+        (&mut record.result, exact.raw.result),
+    ] {
+        if let Some(raw) = raw {
+            *payload = from_base64(&raw)?;
+        }
+    }
+    if let Some((json, raw)) = exact.progress {
+        record.progress = entry(whole, json, raw)?;
+    }
+    record.extra = exact
+        .extra
+        .into_iter()
+        .map(|(name, json, raw)| Ok((name, entry(whole, json, raw)?)))
+        .collect::<StoreResult<_>>()?;
+    Ok(record)
+}
+
+/// A payload that stands as JSON or, where that was not possible, as base64.
+fn entry(whole: &Payload, json: Option<&RawValue>, raw: Option<Text>) -> StoreResult<Payload> {
+    match (json, raw) {
+        (_, Some(raw)) => from_base64(&raw),
+        (Some(json), None) => Ok(part(whole, json)),
+        (None, None) => Ok(Payload::from("null")),
+    }
+}
+
+/// What only a record of rabbitmq-arq is asked for.
+struct Foreign<'a> {
+    start: Option<&'a RawValue>,
+    end: Option<&'a RawValue>,
+    duration: Option<&'a RawValue>,
+    created: Option<&'a RawValue>,
+    expires: Option<&'a RawValue>,
+}
+
+impl Foreign<'_> {
+    fn complete(self, mut record: Record) -> StoreResult<Record> {
+        let start = time("start_time", self.start)?;
+        // For a job that has not started, Python writes the time at which it was enqueued.
+        if record.status == Status::Queued {
+            record.enqueued_at = start;
+        } else {
+            record.started_at = start;
+        }
+        record.finished_at = time("end_time", self.end)?;
+        record.updated_at = time("created_at", self.created)?;
+        record.expires_at = time("expires_at", self.expires)?;
+        record.duration = duration(self.duration)?;
+        without_placeholder(&mut record);
+        Ok(record)
+    }
+}
+
+fn without_placeholder(record: &mut Record) {
+    if record.worker == NO_WORKER {
+        record.worker = Text::new();
+    }
+}
+
+/// The run that comes after `retries` retries.
+fn attempt(retries: Option<i64>) -> u32 {
+    let attempt = retries.unwrap_or(0).saturating_add(1);
+    u32::try_from(attempt.max(0)).unwrap_or(u32::MAX)
+}
+
+/// The bytes of a value, as a part of the whole that it was read from.
+fn part(whole: &Payload, json: &RawValue) -> Payload {
+    let text = json.get();
+    let start = (text.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+    whole.slice(start..start.saturating_add(text.len()))
+}
+
+fn from_base64(text: &str) -> StoreResult<Payload> {
+    STANDARD
+        .decode(text)
+        .map(Payload::from)
+        .map_err(|error| corrupt(format_args!("a payload is not base64: {error}")))
+}
+
+/// A time as Python programs write it: text with or without an offset (then UTC), or seconds.
+fn time(key: &str, json: Option<&RawValue>) -> StoreResult<Option<Timestamp>> {
+    let Some(json) = json else {
+        return Ok(None);
+    };
+    let text = json.get();
+    let read = if text.starts_with('"') {
+        serde_json::from_str::<String>(text)
+            .ok()
+            .and_then(|text| parse_time(&text))
+    } else {
+        serde_json::from_str::<f64>(text)
+            .ok()
+            .and_then(|seconds| micros(seconds))
+    };
+    read.map(|micros| Some(Timestamp::from_unix_us(micros)))
+        .ok_or_else(|| corrupt(format_args!("{key} is no time")))
+}
+
+fn parse_time(text: &str) -> Option<i64> {
+    Timestamp::parse_rfc3339(text)
+        .or_else(|_| Timestamp::parse_rfc3339(&format!("{text}Z")))
+        .ok()
+        .map(Timestamp::unix_us)
+}
+
+fn duration(json: Option<&RawValue>) -> StoreResult<Option<Duration>> {
+    let Some(json) = json else {
+        return Ok(None);
+    };
+    serde_json::from_str::<f64>(json.get())
+        .ok()
+        .and_then(micros)
+        .map(|micros| Some(Duration::from_micros(micros.max(0).cast_unsigned())))
+        .ok_or_else(|| corrupt(format_args!("duration is no number of seconds")))
+}
+
+/// Seconds to whole microseconds; `None` for what is no number or too far away.
+fn micros(seconds: f64) -> Option<i64> {
+    let micros = (seconds * 1e6).round();
+    // Beyond this an i64 holds no f64 exactly anyway.
+    (micros.abs() < 9.2e18).then_some(micros as i64)
+}
+
+fn corrupt(what: std::fmt::Arguments<'_>) -> StoreError {
+    StoreError::corrupt_data(format!("the record in Redis is unreadable: {what}"))
+}
+
+/// Status and expiry, from the first bytes of a record of Warren's; `None` for any other.
+pub(crate) fn decode_head(bytes: &[u8]) -> Option<(Status, Option<Timestamp>)> {
+    let rest = bytes.strip_prefix(b"{\"status\":\"")?;
+    let (status, rest) = until_quote(rest)?;
+    let rest = rest.strip_prefix(b",\"retry_count\":")?;
+    let comma = rest.iter().take(16).position(|byte| *byte == b',')?;
+    let rest = rest
+        .get(comma..)?
+        .strip_prefix(b",\"warren\":{\"expires\":\"")?;
+    let (expires, rest) = until_quote(rest)?;
+    rest.strip_prefix(b",\"index\":")?;
+    let expires_at = match expires {
+        "" => None,
+        digits => Some(Timestamp::from_unix_us(digits.parse().ok()?)),
+    };
+    Some((status.parse().ok()?, expires_at))
+}
+
+/// Longest head that [`decode_head`] needs to see.
+pub(crate) const HEAD_BYTES: isize = 160;
+
+fn until_quote(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let end = bytes.iter().take(32).position(|byte| *byte == b'"')?;
+    let text = std::str::from_utf8(bytes.get(..end)?).ok()?;
+    Some((text, bytes.get(end + 1..)?))
+}

@@ -1,0 +1,275 @@
+//! A record as JSON that rabbitmq-arq reads, and that keeps every bit for Warren.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use warren_plugin_api::{Payload, Record, Status, Text, Timestamp};
+
+use crate::{iso_time, json::is_embeddable, keys::index_entry};
+
+/// What rabbitmq-arq writes as the worker of a job that none has taken.
+pub(crate) const NO_WORKER: &str = "pending";
+
+/// Writes `record`. The layout is described in the crate's README; the scripts depend on the head.
+pub(crate) fn encode(record: &Record, out: &mut Vec<u8>) {
+    out.reserve(record.size_bytes() + 768);
+    head(record, out);
+    field(out, "job_id", |out| string(&record.job_id, out));
+    let result = Embedded::result(record);
+    field(out, "result", |out| result.json(out));
+    field(out, "error", |out| {
+        optional_string(record.error.as_ref(), out)
+    });
+    times_for_python(record, out);
+    let worker: &str = if record.worker.is_empty() {
+        NO_WORKER
+    } else {
+        &record.worker
+    };
+    field(out, "worker_id", |out| string(worker, out));
+    field(out, "queue_name", |out| string(&record.queue, out));
+    field(out, "function_name", |out| string(&record.function, out));
+    let args = Embedded::container(&record.args, b'[', "[]");
+    field(out, "args", |out| args.json(out));
+    let kwargs = Embedded::container(&record.kwargs, b'{', "{}");
+    field(out, "kwargs", |out| kwargs.json(out));
+    out.extend_from_slice(b"\"warren_exact\":{");
+    exact(record, out);
+    raw(
+        [("args", args), ("kwargs", kwargs), ("result", result)],
+        out,
+    );
+    out.extend_from_slice(b"}}");
+}
+
+/// What the scripts look at: its form is `HEAD` in `lua/record.lua`.
+fn head(record: &Record, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"status\":\"");
+    out.extend_from_slice(record.status.as_str().as_bytes());
+    out.extend_from_slice(b"\",\"retry_count\":");
+    integer(i64::from(record.attempt) - 1, out);
+    out.extend_from_slice(b",\"warren\":{\"expires\":\"");
+    if let Some(expires_at) = record.expires_at {
+        integer(expires_at.unix_us(), out);
+    }
+    out.extend_from_slice(b"\",\"index\":");
+    // A time and a length in ASCII before a text: still UTF-8.
+    string_bytes(&index_entry(record.enqueued_at, &record.queue), out);
+    out.extend_from_slice(b"},");
+}
+
+/// Times and duration as Python expects them. It takes no record without a start.
+fn times_for_python(record: &Record, out: &mut Vec<u8>) {
+    let start = record
+        .started_at
+        .or(record.enqueued_at)
+        .or(record.updated_at)
+        .unwrap_or(Timestamp::from_unix_us(0));
+    field(out, "start_time", |out| time(Some(start), out));
+    field(out, "end_time", |out| time(record.finished_at, out));
+    field(out, "duration", |out| match record.duration {
+        None => out.extend_from_slice(b"null"),
+        Some(duration) => {
+            out.extend_from_slice(itoa::Buffer::new().format(duration.as_secs()).as_bytes());
+            out.push(b'.');
+            let micros = format!("{:06}", duration.subsec_micros());
+            out.extend_from_slice(micros.as_bytes());
+        }
+    });
+    let updated_at = record.updated_at.unwrap_or(start);
+    field(out, "created_at", |out| time(Some(updated_at), out));
+    field(out, "expires_at", |out| time(record.expires_at, out));
+}
+
+/// What Python's keys cannot express.
+fn exact(record: &Record, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\"times_us\":[");
+    for (number, time) in [
+        record.enqueued_at,
+        record.started_at,
+        record.finished_at,
+        record.updated_at,
+        record.heartbeat_at,
+        record.expires_at,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        if number > 0 {
+            out.push(b',');
+        }
+        match time {
+            None => out.extend_from_slice(b"null"),
+            Some(time) => integer(time.unix_us(), out),
+        }
+    }
+    out.push(b']');
+    if let Some(duration) = record.duration {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        out.extend_from_slice(b",\"duration_us\":");
+        out.extend_from_slice(itoa::Buffer::new().format(micros).as_bytes());
+    }
+    if record.worker == NO_WORKER {
+        out.extend_from_slice(b",\"worker\":");
+        string(NO_WORKER, out);
+    }
+    if !record.progress.is_empty() {
+        out.extend_from_slice(b",\"progress\":");
+        entry(None, &record.progress, out);
+    }
+    if !record.extra.is_empty() {
+        out.extend_from_slice(b",\"extra\":[");
+        for (number, (name, value)) in record.extra.iter().enumerate() {
+            if number > 0 {
+                out.push(b',');
+            }
+            entry(Some(name), value, out);
+        }
+        out.push(b']');
+    }
+}
+
+/// A payload that Python does not know: `[name, JSON, null]` or `[name, null, base64]`, without
+/// the name where there is none.
+fn entry(name: Option<&Text>, value: &Payload, out: &mut Vec<u8>) {
+    out.push(b'[');
+    if let Some(name) = name {
+        string(name, out);
+        out.push(b',');
+    }
+    if is_embeddable(value) {
+        out.extend_from_slice(value);
+        out.extend_from_slice(b",null]");
+    } else {
+        out.extend_from_slice(b"null,");
+        base64_string(value, out);
+        out.push(b']');
+    }
+}
+
+/// The payloads whose own key shows something else.
+fn raw(payloads: [(&str, Embedded<'_>); 3], out: &mut Vec<u8>) {
+    let mut separator: &[u8] = b",\"raw\":{\"";
+    for (name, embedded) in payloads {
+        if let Embedded::Instead { payload, .. } = embedded {
+            out.extend_from_slice(separator);
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b"\":");
+            base64_string(payload, out);
+            separator = b",\"";
+        }
+    }
+    if separator.len() == 2 {
+        out.push(b'}');
+    }
+}
+
+/// What stands under the key that Python reads.
+#[derive(Clone, Copy)]
+enum Embedded<'a> {
+    /// The payload itself.
+    Itself(&'a Payload),
+    /// Something that reads back as the empty payload.
+    Empty,
+    /// Something of the type that Python expects, while the payload is kept apart.
+    Instead {
+        shown: &'static str,
+        payload: &'a Payload,
+    },
+}
+
+impl<'a> Embedded<'a> {
+    /// `null` reads back as the four bytes for a completed job, as nothing for any other.
+    fn result(record: &'a Record) -> Self {
+        let payload = &record.result;
+        let completed = record.status == Status::Completed;
+        let as_it_is = match payload.as_slice() {
+            b"" if !completed => return Self::Empty,
+            b"" => false,
+            b"null" => completed,
+            bytes => is_embeddable(bytes),
+        };
+        Self::choose(as_it_is, payload, "null")
+    }
+
+    fn container(payload: &'a Payload, first: u8, shown: &'static str) -> Self {
+        let as_it_is = payload.first() == Some(&first) && is_embeddable(payload);
+        Self::choose(as_it_is, payload, shown)
+    }
+
+    const fn choose(as_it_is: bool, payload: &'a Payload, shown: &'static str) -> Self {
+        if as_it_is {
+            Self::Itself(payload)
+        } else {
+            Self::Instead { shown, payload }
+        }
+    }
+
+    fn json(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(match self {
+            Self::Itself(payload) => payload,
+            Self::Empty => b"null",
+            Self::Instead { shown, .. } => shown.as_bytes(),
+        });
+    }
+}
+
+fn field(out: &mut Vec<u8>, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
+    out.push(b'"');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+    value(out);
+    out.push(b',');
+}
+
+fn integer(number: i64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+fn time(time: Option<Timestamp>, out: &mut Vec<u8>) {
+    match time {
+        None => out.extend_from_slice(b"null"),
+        Some(time) => {
+            out.push(b'"');
+            iso_time::write(time, out);
+            out.push(b'"');
+        }
+    }
+}
+
+fn optional_string(text: Option<&Text>, out: &mut Vec<u8>) {
+    match text {
+        None => out.extend_from_slice(b"null"),
+        Some(text) => string(text, out),
+    }
+}
+
+fn string(text: &str, out: &mut Vec<u8>) {
+    string_bytes(text.as_bytes(), out);
+}
+
+/// `bytes` must be UTF-8.
+fn string_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    let mut written = 0;
+    for (at, &byte) in bytes.iter().enumerate() {
+        let escape: &[u8] = match byte {
+            b'"' => b"\\\"",
+            b'\\' => b"\\\\",
+            0..0x20 => b"\\u00",
+            _ => continue,
+        };
+        out.extend_from_slice(&bytes[written..at]);
+        out.extend_from_slice(escape);
+        if byte < 0x20 {
+            out.extend_from_slice(format!("{byte:02x}").as_bytes());
+        }
+        written = at + 1;
+    }
+    out.extend_from_slice(&bytes[written..]);
+    out.push(b'"');
+}
+
+fn base64_string(payload: &Payload, out: &mut Vec<u8>) {
+    out.push(b'"');
+    out.extend_from_slice(STANDARD.encode(payload.as_slice()).as_bytes());
+    out.push(b'"');
+}

@@ -1,0 +1,126 @@
+//! The Lua scripts, and how they are run.
+
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value};
+use warren_plugin_api::{StoreError, StoreResult, Timestamp};
+
+use crate::{
+    connection::{Connections, Repeat},
+    iso_time,
+    keys::Keys,
+};
+
+macro_rules! script {
+    ($file:literal) => {
+        concat!(
+            include_str!("lua/record.lua"),
+            include_str!(concat!("lua/", $file))
+        )
+    };
+}
+
+/// All scripts, with their hashes.
+pub(crate) struct Scripts {
+    pub(crate) put: StoredScript,
+    pub(crate) delete: StoredScript,
+    pub(crate) cleanup: StoredScript,
+    pub(crate) tidy: StoredScript,
+}
+
+impl Scripts {
+    pub(crate) fn new() -> Self {
+        Self {
+            put: StoredScript::new(script!("put.lua"), Repeat::No),
+            delete: StoredScript::new(script!("delete.lua"), Repeat::No),
+            cleanup: StoredScript::new(script!("cleanup.lua"), Repeat::No),
+            tidy: StoredScript::new(script!("tidy.lua"), Repeat::Harmless),
+        }
+    }
+}
+
+/// A script that the server keeps, called by its hash.
+pub(crate) struct StoredScript {
+    hash: String,
+    load: Cmd,
+    repeat: Repeat,
+}
+
+impl StoredScript {
+    fn new(code: &str, repeat: Repeat) -> Self {
+        let mut load = redis::cmd("SCRIPT");
+        load.arg("LOAD").arg(code);
+        Self {
+            hash: Script::new(code).get_hash().to_owned(),
+            load,
+            repeat,
+        }
+    }
+
+    /// Begins a call with `key_count` keys and the arguments that every script takes. The keys
+    /// come next, but for the two indexes, then `arguments`, then the script's own.
+    pub(crate) fn call<'a>(
+        &self,
+        keys: &Keys,
+        record_keys: impl ExactSizeIterator<Item = &'a str>,
+        now: Timestamp,
+    ) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command
+            .arg(&self.hash)
+            .arg(record_keys.len() + 2)
+            .arg(keys.scan_index())
+            .arg(keys.expiry_index());
+        for key in record_keys {
+            command.arg(key);
+        }
+        command
+            .arg(now.unix_us())
+            .arg(iso_time::sortable(now))
+            .arg(keys.prefix());
+        command
+    }
+
+    /// Runs a call. A server that has forgotten the script, or never saw it, is given it first.
+    pub(crate) async fn run(&self, connections: &Connections, call: &Cmd) -> StoreResult<Value> {
+        let answer = connections.raw_command(call, self.repeat).await?;
+        if !is_unknown_script(&answer) {
+            return answer.map_err(|error| connections.error(&error));
+        }
+        connections.command(&self.load, Repeat::Harmless).await?;
+        connections.command(call, self.repeat).await
+    }
+}
+
+fn is_unknown_script(answer: &RedisResult<Value>) -> bool {
+    answer
+        .as_ref()
+        .is_err_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
+}
+
+/// One character per item, as `put` and `delete` answer: whether it is `1`. What follows the
+/// items is returned beside.
+pub(crate) fn flags(answer: &Value, items: usize) -> StoreResult<(Vec<bool>, &[u8])> {
+    let Value::BulkString(bytes) = answer else {
+        return Err(unexpected(answer));
+    };
+    let (flags, rest) = bytes
+        .split_at_checked(items)
+        .ok_or_else(|| unexpected(answer))?;
+    Ok((flags.iter().map(|flag| *flag == b'1').collect(), rest))
+}
+
+/// An answer of a type that the command does not have.
+pub(crate) fn unexpected(answer: &Value) -> StoreError {
+    let kind = match answer {
+        Value::ServerError(error) => return server_error(error.clone().into()),
+        Value::Nil => "nothing",
+        Value::Int(_) => "a number",
+        Value::BulkString(_) => "other text",
+        Value::Array(_) => "another list",
+        _ => "something else",
+    };
+    StoreError::internal(format!("Redis answered with {kind} where it must not"))
+}
+
+fn server_error(error: RedisError) -> StoreError {
+    StoreError::internal(format!("Redis refused a part of the call: {error}"))
+}
