@@ -6,6 +6,8 @@ use std::{
     sync::OnceLock,
 };
 
+use crate::target_folder;
+
 /// Where the fixture plugins are.
 #[derive(Debug)]
 pub struct Fixtures {
@@ -47,16 +49,6 @@ pub fn fixtures() -> &'static Fixtures {
             changed_layout: library(&changed, "fixture_store_1_0"),
         }
     })
-}
-
-/// The target folder that this test was built into.
-fn target_folder() -> PathBuf {
-    let test = std::env::current_exe().expect("a running test has a path");
-    // target/<profile>/deps/<test>
-    test.ancestors()
-        .nth(3)
-        .expect("tests run from a target folder")
-        .to_owned()
 }
 
 fn build(package: &Path, target: &Path, arguments: &[&str]) {

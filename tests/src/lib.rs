@@ -1,4 +1,5 @@
-//! What the whole-system tests share.
+//! What the whole-system tests share: the built program as a process, the servers that it talks
+//! to, and ways to disturb them.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,4 +8,20 @@
     reason = "in a test a broken expectation is the finding"
 )]
 
+mod built;
+mod eventually;
 pub mod fixtures;
+mod process;
+mod proxy;
+
+mod rabbitmq;
+mod redis_server;
+mod system;
+
+pub use built::{plugin, plugin_folder, target_folder, warren};
+pub use eventually::{DEADLINE, eventually, eventually_true};
+pub use process::{Ran, WorkerProcess};
+pub use proxy::Proxy;
+pub use rabbitmq::{Message, RabbitMq};
+pub use redis_server::{PrivateRedis, free_port};
+pub use system::{System, amqp_url, command, redis_url, unique};

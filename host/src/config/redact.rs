@@ -7,8 +7,10 @@ const HIDDEN: &str = "***";
 
 /// The URL without its password and without secrets in its query; text that is not a URL as it is.
 pub fn redact_url(text: &str) -> String {
-    let Ok(mut url) = Url::parse(text) else {
-        return without_user_info(text);
+    let mut url = match Url::parse(text) {
+        // A password that should have been escaped ends up in the path: `redis://me:/s3cret@host`.
+        Ok(url) if !url.path().contains('@') => url,
+        _ => return without_user_info(text),
     };
     if url.password().is_some() {
         // Only a URL without a host refuses a password, and then it has none.
@@ -30,7 +32,7 @@ pub fn redact_url(text: &str) -> String {
     }
 }
 
-/// A URL with a password that had to be escaped and was not cannot be read, and is still a secret.
+/// For a URL that is not to be trusted: everything before its last `@` may be a password.
 fn without_user_info(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();
@@ -98,6 +100,7 @@ mod tests {
                 "unix:///run/redis.sock?pass=***",
             ),
             ("amqp://me:s3/cret@host/%2f", "amqp://***@host/%2f"),
+            ("redis://me:/s3cret@host/0", "redis://***@host/0"),
             ("redis://h/0?db=1&x=%20", "redis://h/0?db=1&x=%20"),
             ("me@host", "me@host"),
         ] {

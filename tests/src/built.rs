@@ -1,0 +1,97 @@
+//! The program and its plugins, built on first use as `cargo test` would build them.
+
+use std::{
+    env::consts::{DLL_PREFIX, DLL_SUFFIX},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+/// The `warren` program. It finds the plugins next to it.
+///
+/// # Panics
+/// When it does not build.
+pub fn warren() -> &'static Path {
+    &built().warren
+}
+
+/// The folder of the built plugins.
+///
+/// # Panics
+/// When they do not build.
+pub fn plugin_folder() -> &'static Path {
+    &built().folder
+}
+
+/// The file of a store plugin: `memory`, `redis`.
+///
+/// # Panics
+/// When it does not build.
+pub fn plugin(name: &str) -> PathBuf {
+    plugin_folder().join(format!("{DLL_PREFIX}warren_store_{name}{DLL_SUFFIX}"))
+}
+
+/// The target folder that this test was built into.
+///
+/// # Panics
+/// When the test does not run from one.
+pub fn target_folder() -> PathBuf {
+    profile_folder()
+        .parent()
+        .expect("a profile is within a target folder")
+        .to_owned()
+}
+
+/// `target/<profile>`
+fn profile_folder() -> PathBuf {
+    let test = std::env::current_exe().expect("a running test has a path");
+    // target/<profile>/deps/<test>
+    test.ancestors()
+        .nth(2)
+        .expect("tests run from a target folder")
+        .to_owned()
+}
+
+struct Built {
+    folder: PathBuf,
+    warren: PathBuf,
+}
+
+fn built() -> &'static Built {
+    static BUILT: OnceLock<Built> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let folder = profile_folder();
+        build(&folder);
+        let warren = folder.join("warren");
+        assert!(
+            warren.is_file(),
+            "{} was built and is not there",
+            warren.display()
+        );
+        Built { folder, warren }
+    })
+}
+
+/// Builds the libraries and programs of the workspace. Whatever is built already is not built
+/// again: naming a test makes cargo choose the same features as `cargo test --workspace` does.
+fn build(profile_folder: &Path) {
+    let profile = match profile_folder.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(other) => other,
+    };
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .args(["build", "--quiet", "--locked", "--profile", profile])
+        .args(["--workspace", "--lib", "--bins", "--test", "loader"])
+        .arg("--target-dir")
+        .arg(target_folder())
+        .current_dir(workspace)
+        .output()
+        .expect("cargo runs");
+    assert!(
+        built.status.success(),
+        "the program does not build:\n{}",
+        String::from_utf8_lossy(&built.stderr)
+    );
+}
