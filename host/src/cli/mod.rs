@@ -71,10 +71,10 @@ fn signal_default(
 
 async fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, CliError> {
     let Arguments { global, command } = arguments;
-    let session = || Session::start(&global, &[]);
+    let session = || Session::start(&global);
     match command {
         Command::Worker(command) => {
-            let session = Session::start(&global, &command.overrides())?;
+            let session = Session::start_worker(&global, &command.overrides())?;
             worker::run(session, &command, output).await
         }
         Command::Enqueue(command) => enqueue::run(&session()?, command, output).await,

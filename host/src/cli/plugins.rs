@@ -33,7 +33,7 @@ pub(super) async fn run(
 }
 
 fn list(global: &GlobalArguments, output: &Output) -> Result<Exit, CliError> {
-    let session = Session::start(global, &[])?;
+    let session = Session::start(global)?;
     let report = load_folders(StoreRegistry::global(), &session.plugin_folders());
     for (folder, error) in &report.unreadable_folders {
         eprintln!("warning: plugin folder {}: {error}", folder.display());
@@ -192,7 +192,7 @@ fn config_to_check(
     let Some(file) = &global.config else {
         return Ok(None);
     };
-    let settings = Session::start(global, &[])?.loaded.config.result_store;
+    let settings = Session::start(global)?.loaded.config.result_store;
     let name = &store.manifest.name;
     match &settings.store_type {
         Some(chosen) if chosen != name => {

@@ -30,13 +30,34 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Reads the configuration and starts the log. `flags` are (flag, key, value).
-    pub(super) fn start(
+    /// Reads the configuration and starts the log, for a command that ends by itself: unless
+    /// somebody asked for more, it says only what is wrong.
+    pub(super) fn start(global: &GlobalArguments) -> Result<Self, CliError> {
+        Self::start_with(global, &[], Some("warn"))
+    }
+
+    /// As [`start`](Self::start), for the worker: it says what the configuration asks for, `info`
+    /// by default. `flags` are (flag, key, value).
+    pub(super) fn start_worker(
         global: &GlobalArguments,
         flags: &[(&str, &str, String)],
     ) -> Result<Self, CliError> {
+        Self::start_with(global, flags, None)
+    }
+
+    fn start_with(
+        global: &GlobalArguments,
+        flags: &[(&str, &str, String)],
+        usual_level: Option<&str>,
+    ) -> Result<Self, CliError> {
         let loaded = load(global, flags)?;
-        start_log(&loaded.config.log)?;
+        let mut log = loaded.config.log.clone();
+        if let Some(level) = usual_level
+            && !loaded.origins.contains_key("log.level")
+        {
+            log.level = level.to_owned();
+        }
+        start_log(&log)?;
         Ok(Self {
             loaded,
             plugin_dirs: global.plugin_dirs.clone(),
