@@ -72,6 +72,20 @@ fn every_piece_of_code_in_the_guide_is_the_example_s() {
 }
 
 #[test]
+fn the_code_in_the_readme_is_a_program_s() {
+    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
+    let program = fs::read_to_string(repository().join("host/examples/embed.rs")).unwrap();
+    let program: Vec<&str> = program.lines().map(str::trim).collect();
+    for block in blocks(&readme, "rust") {
+        let block: Vec<&str> = block.lines().map(str::trim).collect();
+        assert!(
+            program.windows(block.len()).any(|lines| lines == block),
+            "this is not in the program:\n{block:#?}"
+        );
+    }
+}
+
+#[test]
 fn the_example_passes_the_suite_and_is_a_plugin() {
     run_cargo(&["test"]);
     run_cargo(&["build"]);
