@@ -3,7 +3,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
+use futures_util::StreamExt;
 use lapin::{
     Channel, Confirmation, PublisherConfirm,
     options::{BasicPublishOptions, ConfirmSelectOptions},
@@ -15,6 +15,8 @@ use crate::broker::{BrokerError, Publish, QueueName};
 
 /// The wait before a publish is tried again after its channel was lost.
 const RETRY_WAIT: Duration = Duration::from_millis(20);
+/// Messages of one call that are sent and not confirmed yet: each is copied for its frames.
+const MOST_UNDER_WAY: usize = 1_024;
 
 /// Sends messages on a channel of its own, which it opens again when it is lost.
 #[derive(Debug)]
@@ -64,33 +66,26 @@ impl Publisher {
             .unwrap_or_else(|_| Err(self.timed_out()))
     }
 
-    /// Sends all before waiting for any; those that fail with the connection are tried again.
+    /// Has many under way at once: lapin answers a send only when its connection's thread has
+    /// written it, so that one send after the other would cost a switch of threads each. They are
+    /// sent in their order; those that fail with the connection are tried again.
     pub(super) async fn publish_many(
         &self,
         publishes: Vec<Publish>,
     ) -> Vec<Result<(), BrokerError>> {
         let deadline = Instant::now() + self.connection.settings().publish_timeout;
-        let mut confirms = Vec::with_capacity(publishes.len());
-        for publish in &publishes {
-            let sending = async { self.outlet().await?.send(publish, self).await };
-            confirms.push(
-                tokio::time::timeout_at(deadline, sending)
-                    .await
-                    .unwrap_or_else(|_| Err(self.timed_out())),
-            );
-        }
-        let answers = confirms
-            .into_iter()
-            .zip(&publishes)
-            .map(|(confirm, publish)| async {
-                let waiting = async { confirmed(confirm?, &publish.queue).await };
-                match tokio::time::timeout_at(deadline, waiting).await {
-                    Ok(Err(BrokerError::Unavailable { .. })) => self.publish(publish.clone()).await,
-                    Ok(answer) => answer,
-                    Err(_elapsed) => Err(self.timed_out()),
+        let sends = publishes.iter().map(|publish| async move {
+            match self.publish_once(publish, deadline).await {
+                Err(BrokerError::Unavailable { .. }) if Instant::now() < deadline => {
+                    self.publish(publish.clone()).await
                 }
-            });
-        join_all(answers).await
+                answer => answer,
+            }
+        });
+        futures_util::stream::iter(sends)
+            .buffered(MOST_UNDER_WAY)
+            .collect()
+            .await
     }
 
     fn timed_out(&self) -> BrokerError {
