@@ -54,7 +54,7 @@ pub(super) async fn admit(
     let suspicious = redelivered || headers.delivery_count > 0;
     if suspicious {
         shared.in_hand.until_let_go(message.job_id.as_text()).await;
-        match look_up(shared, message, attempt).await {
+        match Box::pin(look_up(shared, message, attempt)).await {
             Found::Nothing => lost_runs = headers.delivery_count,
             Found::Waiting => {}
             Found::Lost(runs) => lost_runs = runs,

@@ -7,6 +7,7 @@ use tokio::{
     task::JoinHandle,
     time::Instant,
 };
+use tracing::Instrument;
 
 use super::{
     Shutdown, Worker, WorkerError, WorkerReport, burst::BurstWatch, cleanup, execute::execute,
@@ -30,7 +31,23 @@ enum Stop {
 }
 
 /// See [`Worker::run`].
+///
+/// Runs on a task of its own: a future that `main` blocks on would be woken from another thread,
+/// and would start its jobs on one, for each delivery.
 pub(super) async fn run(worker: Worker, shutdown: Shutdown) -> Result<WorkerReport, WorkerError> {
+    let running = tokio::spawn(run_here(worker, shutdown).in_current_span());
+    let mut running = AbortOnDrop(running);
+    match (&mut running.0).await {
+        Ok(ended) => ended,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is shutting down.
+            Err(_cancelled) => Err(WorkerError::ConsumerEnded),
+        },
+    }
+}
+
+async fn run_here(worker: Worker, shutdown: Shutdown) -> Result<WorkerReport, WorkerError> {
     let Worker {
         broker,
         store,
@@ -104,14 +121,14 @@ async fn start_up(shared: &Shared) -> Result<(), WorkerError> {
 /// stop.
 async fn consume(shared: &Arc<Shared>, consumer: &mut Consumer, slots: &Arc<Semaphore>) -> Stop {
     let mut burst = shared.options.burst.map(BurstWatch::start);
-    let burst_deadline = burst.as_ref().map(BurstWatch::deadline);
+    // Made once: what it waits for takes a lock to begin waiting, and another one to end.
+    let must_stop = must_stop(shared, burst.as_ref().map(BurstWatch::deadline));
+    tokio::pin!(must_stop);
     loop {
         let slot = tokio::select! {
             biased;
-            () = shared.shutdown.stopping() => return Stop::Requested,
+            reason = &mut must_stop => return reason,
             slot = Arc::clone(slots).acquire_owned() => slot,
-            () = until(burst_deadline) => return Stop::BurstTimeout,
-            () = shared.results.closed() => return Stop::WriterEnded,
         };
         // Nobody closes the semaphore.
         let Ok(slot) = slot else {
@@ -120,10 +137,8 @@ async fn consume(shared: &Arc<Shared>, consumer: &mut Consumer, slots: &Arc<Sema
         let delivery = loop {
             tokio::select! {
                 biased;
-                () = shared.shutdown.stopping() => return Stop::Requested,
+                reason = &mut must_stop => return reason,
                 delivery = consumer.next() => break delivery,
-                () = until(burst_deadline) => return Stop::BurstTimeout,
-                () = shared.results.closed() => return Stop::WriterEnded,
                 () = tick(&mut burst) => {
                     let is_idle = slots.available_permits() + 1 == shared.options.concurrency;
                     if let Some(burst) = &mut burst
@@ -142,6 +157,16 @@ async fn consume(shared: &Arc<Shared>, consumer: &mut Consumer, slots: &Arc<Sema
             burst.busy();
         }
         tokio::spawn(run_in_slot(Arc::clone(shared), delivery, slot));
+    }
+}
+
+/// Waits for a reason to stop that does not come from the queues.
+async fn must_stop(shared: &Shared, burst_deadline: Option<Instant>) -> Stop {
+    tokio::select! {
+        biased;
+        () = shared.shutdown.stopping() => Stop::Requested,
+        () = until(burst_deadline) => Stop::BurstTimeout,
+        () = shared.results.closed() => Stop::WriterEnded,
     }
 }
 
@@ -238,9 +263,9 @@ async fn tick(burst: &mut Option<BurstWatch>) {
 }
 
 /// Ends a background task with its owner.
-struct AbortOnDrop(JoinHandle<()>);
+struct AbortOnDrop<T>(JoinHandle<T>);
 
-impl Drop for AbortOnDrop {
+impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -39,30 +39,33 @@ pub(super) async fn execute(shared: Arc<Shared>, delivery: Delivery) {
                 queue = delivery.queue.as_str(),
                 attempt = number,
             );
-            let job = Job {
+            let job = Box::new(Job {
                 shared,
                 delivery,
                 headers,
                 number,
                 received: now,
-            };
-            job.handle(message).instrument(span).await;
+            });
+            job.handle(Box::new(message)).instrument(span).await;
         }
         Err(unreadable) => {
             let number = attempt(1, &headers);
-            let job = Job {
+            let job = Box::new(Job {
                 shared,
                 delivery,
                 headers,
                 number,
                 received: now,
-            };
-            job.refuse(*unreadable).await;
+            });
+            Box::pin(job.refuse(unreadable)).await;
         }
     }
 }
 
 /// A delivery that is being handled.
+///
+/// Boxed, like its message and like what seldom happens to it: a job's future is copied whole when
+/// its task is spawned, and each layer of it has room for what it is given.
 struct Job {
     shared: Arc<Shared>,
     delivery: Delivery,
@@ -72,7 +75,7 @@ struct Job {
 }
 
 impl Job {
-    async fn handle(self, message: JobMessage) {
+    async fn handle(self: Box<Self>, message: Box<JobMessage>) {
         let shared = &self.shared;
         let redelivered = self.delivery.redelivered;
         let admission = admit(
@@ -93,21 +96,25 @@ impl Job {
                 self.run(message, function, lost_runs, needs_start_record)
                     .await;
             }
-            Admission::Defer(delay) => self.defer(message, delay).await,
+            Admission::Defer(delay) => Box::pin(self.defer(message, delay)).await,
             Admission::AlreadyEnded(status) => {
                 tracing::info!(%status, "not run again: the store says that this attempt has ended");
                 shared.stats.0.already_ended.increment();
                 settle(self.delivery.acker, Settle::Ack);
             }
-            Admission::Abort(error) => self.end_without_run(message, Verdict::Aborted(error)).await,
-            Admission::Fail(error) => self.end_without_run(message, Verdict::Unfit(error)).await,
+            Admission::Abort(error) => {
+                Box::pin(self.end_without_run(message, Verdict::Aborted(error))).await;
+            }
+            Admission::Fail(error) => {
+                Box::pin(self.end_without_run(message, Verdict::Unfit(error))).await;
+            }
         }
     }
 
     /// Runs `function`, and brings the outcome where it belongs.
     async fn run(
-        self,
-        message: JobMessage,
+        self: Box<Self>,
+        message: Box<JobMessage>,
         function: Arc<Function>,
         lost_runs: u32,
         needs_start_record: bool,
@@ -123,7 +130,7 @@ impl Job {
         if needs_start_record {
             // Should this run take the worker down, the next one must know that it began.
             let record = attempt.running_record(&shared.options.worker);
-            if let Err(error) = shared.store.put(Write::from(record)).await {
+            if let Err(error) = Box::pin(shared.store.put(Write::from(record))).await {
                 tracing::debug!(%error, "the start of a job that was lost before is not stored");
             }
         } else {
@@ -131,7 +138,7 @@ impl Job {
         }
         let info = shared.hooks.wants_jobs().then(|| self.info(&attempt));
         if let Some(info) = &info {
-            shared.hooks.job_start(info).await;
+            Box::pin(shared.hooks.job_start(info)).await;
         }
 
         let began = Instant::now();
@@ -156,8 +163,8 @@ impl Job {
     }
 
     /// Sends the message again, to come back when its time has come.
-    async fn defer(self, message: JobMessage, delay: Duration) {
-        let publish = resend::deferred(&self.delivery, message, self.number, delay);
+    async fn defer(self: Box<Self>, message: Box<JobMessage>, delay: Duration) {
+        let publish = resend::deferred(&self.delivery, *message, self.number, delay);
         if self.send(publish).await {
             self.shared.stats.0.deferred.increment();
             settle(self.delivery.acker, Settle::Ack);
@@ -166,7 +173,7 @@ impl Job {
         }
     }
 
-    async fn end_without_run(self, message: JobMessage, verdict: Verdict) {
+    async fn end_without_run(self: Box<Self>, message: Box<JobMessage>, verdict: Verdict) {
         let outcome = decide(verdict, self.number, &self.headers, None);
         let attempt = Arc::new(self.attempt_of(&message, None));
         let info = self.shared.hooks.wants_jobs().then(|| self.info(&attempt));
@@ -175,7 +182,8 @@ impl Job {
     }
 
     /// A message that is no job: to the dead-letter queue, and a record if it has an id.
-    async fn refuse(self, unreadable: UnreadableMessage) {
+    async fn refuse(self: Box<Self>, unreadable: Box<UnreadableMessage>) {
+        let unreadable = *unreadable;
         let outcome = Outcome::unreadable(&unreadable);
         let queue = unreadable
             .queue_name
@@ -211,9 +219,9 @@ impl Job {
     /// Sends what the outcome asks to be sent, stores it, and answers the delivery: in this order,
     /// so that a failure in between repeats work and never loses it.
     async fn conclude(
-        self,
+        self: Box<Self>,
         outcome: Outcome,
-        message: Option<JobMessage>,
+        message: Option<Box<JobMessage>>,
         attempt: Arc<Attempt>,
         duration: Option<Duration>,
         info: Option<Arc<JobInfo>>,
@@ -224,7 +232,7 @@ impl Job {
             finished_at,
         };
         if let Some(publish) = self.to_send(&outcome, message, &attempt, times)
-            && !self.send(publish).await
+            && !Box::pin(self.send(publish)).await
         {
             return if attempt.started_at.is_some() {
                 self.give_back(attempt)
@@ -251,7 +259,7 @@ impl Job {
         };
         let Self {
             shared, delivery, ..
-        } = self;
+        } = *self;
         let was_started = attempt.started_at.is_some();
         if attempt.job_id.is_empty() {
             // No id, no record: the dead letter is all that remains of it.
@@ -260,7 +268,7 @@ impl Job {
             shared.results.ended(attempt, ending, delivery.acker);
         }
         if let Some(end) = end {
-            shared.hooks.job_end(end, was_started).await;
+            Box::pin(shared.hooks.job_end(end, was_started)).await;
         }
     }
 
@@ -268,7 +276,7 @@ impl Job {
     fn to_send(
         &self,
         outcome: &Outcome,
-        message: Option<JobMessage>,
+        message: Option<Box<JobMessage>>,
         attempt: &Attempt,
         times: Times,
     ) -> Option<Publish> {
@@ -287,7 +295,7 @@ impl Job {
         let (retry, message) = (outcome.retry?, message?);
         Some(resend::retry(
             &self.delivery,
-            message,
+            *message,
             self.number,
             retry,
             outcome,
@@ -305,14 +313,14 @@ impl Job {
     }
 
     /// The message goes back to its queue: what followed from it could not be sent.
-    fn requeue(self) {
+    fn requeue(self: Box<Self>) {
         self.shared.stats.0.requeued.increment();
         settle(self.delivery.acker, Settle::Requeue);
     }
 
     /// The job ran and has to run again: whoever runs it is not to think that this worker died
     /// of it.
-    fn give_back(self, attempt: Arc<Attempt>) {
+    fn give_back(self: Box<Self>, attempt: Arc<Attempt>) {
         tracing::info!("given back to its queue");
         self.shared.stats.0.requeued.increment();
         self.shared.results.given_back(attempt, self.delivery.acker);

@@ -164,10 +164,13 @@ async fn hand_over(
     sender: &mpsc::Sender<Delivery>,
     stop: &mut watch::Receiver<bool>,
 ) -> Ended {
+    // Made once: beginning to wait takes a lock, and ending it another one.
+    let stopped = stopped(stop);
+    tokio::pin!(stopped);
     loop {
         let received = tokio::select! {
             biased;
-            () = stopped(stop) => return Ended::ByConsumer,
+            () = &mut stopped => return Ended::ByConsumer,
             received = intake.streams.next() => received,
         };
         let Some((queue, Ok(delivery))) = received else {
