@@ -33,12 +33,20 @@ pub(crate) async fn measure(
     let mut measure = Measure::new("jobs end to end", Unit::PerSecond, sides);
     for round in 1..=options.rounds {
         eprintln!("end to end: round {round} of {}", options.rounds);
-        let mut rates = Vec::new();
-        if !options.only_warren {
-            rates.push(one_round(options, servers, Who::Bare).await?);
+        if options.only_warren {
+            measure.add_round([one_round(options, servers, Who::Warren).await?]);
+            continue;
         }
-        rates.push(one_round(options, servers, Who::Warren).await?);
-        measure.add_round(rates);
+        // Neither side is always the first: what one leaves behind, the other one finds.
+        let (bare, warren);
+        if round % 2 == 1 {
+            bare = one_round(options, servers, Who::Bare).await?;
+            warren = one_round(options, servers, Who::Warren).await?;
+        } else {
+            warren = one_round(options, servers, Who::Warren).await?;
+            bare = one_round(options, servers, Who::Bare).await?;
+        }
+        measure.add_round([bare, warren]);
     }
     Ok(vec![measure])
 }
@@ -59,6 +67,9 @@ async fn one_round(options: &Options, servers: &Servers, who: Who) -> Result<f64
     let queue = servers.queue(&connection.create_channel().await?).await?;
     let job_ids = warren_side::send(&client, &queue, options.jobs).await?;
 
+    if options.only_warren {
+        eprintln!("end to end: the queue is full, the worker starts");
+    }
     let took = match who {
         Who::Bare => {
             let redis = match options.store {

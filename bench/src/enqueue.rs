@@ -139,12 +139,8 @@ impl<'a> Rig<'a> {
             if record {
                 self.write_queued(queue, &messages).await?;
             }
-            let mut confirms = Vec::with_capacity(messages.len());
-            for (_, body) in &messages {
-                let properties = BasicProperties::default();
-                confirms.push(bare::publish(&self.channel, queue, body, properties).await?);
-            }
-            try_join_all(confirms.into_iter().map(bare::confirmed)).await?;
+            // All at once: lapin answers each send only when it was written.
+            try_join_all(messages.iter().map(|(_, body)| self.publish(queue, body))).await?;
         }
         Ok(())
     }
@@ -163,15 +159,18 @@ impl<'a> Rig<'a> {
                     self.write_queued(queue, &messages).await?;
                 }
                 for (_, body) in &messages {
-                    let properties = BasicProperties::default();
-                    let confirm = bare::publish(&self.channel, queue, body, properties).await?;
-                    bare::confirmed(confirm).await?;
+                    self.publish(queue, body).await?;
                 }
             }
             Ok::<(), BenchError>(())
         };
         try_join_all((0..CALLERS).map(|_| caller())).await?;
         Ok(())
+    }
+
+    async fn publish(&self, queue: &QueueName, body: &[u8]) -> Result<(), BenchError> {
+        let properties = BasicProperties::default();
+        bare::confirmed(bare::publish(&self.channel, queue, body, properties).await?).await
     }
 
     async fn warren_callers(&self, queue: &QueueName, jobs: u32) -> Result<(), BenchError> {

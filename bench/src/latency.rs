@@ -139,7 +139,8 @@ impl<'a> BareRig<'a> {
     async fn stop(self) -> Result<(), BenchError> {
         drop(self.worker);
         for connection in &self.connections {
-            connection.close(200, "done".into()).await?;
+            // The worker's channel is closing already, which is an error to the connection.
+            let _ = connection.close(200, "done".into()).await;
         }
         for queue in [&self.queue, &self.reply_queue] {
             self.servers.delete_queue(queue).await?;
