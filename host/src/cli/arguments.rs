@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 use clap_complete::Shell;
 use serde::Deserialize;
 use warren_plugin_api::Status;
@@ -191,7 +191,7 @@ pub(super) enum IfExistsArgument {
 #[derive(Debug, Args)]
 pub(super) struct EnqueueCommand {
     /// The function to run.
-    #[arg(required_unless_present = "jsonl")]
+    #[arg(required_unless_present = "jsonl", value_parser = NonEmptyStringValueParser::new())]
     pub(super) function: Option<String>,
     /// Its positional arguments.
     #[arg(value_name = "ARGUMENT", allow_negative_numbers = true)]

@@ -25,9 +25,12 @@ use session::Session;
 
 /// Runs the command that the process's arguments name.
 pub fn run() -> ExitCode {
-    // A reader that has seen enough (`head`) ends this program like any other.
-    reset_broken_pipe();
     let arguments = Arguments::parse();
+    // A reader that has seen enough (`head`) ends this program like any other. But not a worker:
+    // it writes to jobs that may end without reading.
+    if !matches!(arguments.command, Command::Worker(_)) {
+        reset_broken_pipe();
+    }
     let output = Output::new(arguments.global.json, arguments.global.color);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()

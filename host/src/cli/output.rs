@@ -1,7 +1,7 @@
 //! What is printed: tables and colours for people at a terminal, plain lines for pipes, JSON for
 //! programs.
 
-use std::io::{IsTerminal, stderr, stdout};
+use std::io::{IsTerminal, Write, stderr, stdout};
 
 use anstyle::AnsiColor;
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
@@ -67,9 +67,14 @@ impl Output {
 
     pub(super) fn print_json(&self, value: &impl Serialize) {
         match serde_json::to_string(value) {
-            Ok(text) => println!("{text}"),
+            Ok(text) => self.print_line(&text),
             Err(error) => eprintln!("error: cannot be written as JSON: {error}"),
         }
+    }
+
+    /// A line, to whoever still reads; `println!` panics when nobody does.
+    pub(super) fn print_line(&self, text: &str) {
+        let _ = writeln!(stdout(), "{text}");
     }
 
     /// A table for people, tab-separated lines for pipes.

@@ -224,7 +224,10 @@ fn explain(error: OpenError, report: &LoadReport) -> CliError {
 }
 
 pub(super) fn start_log(config: &LogConfig) -> Result<(), CliError> {
-    let filter = EnvFilter::try_new(&config.level).map_err(|error| {
+    // lapin logs as errors what it also returns, and what we mend or expect.
+    let quiet = matches!(config.level.as_str(), "error" | "warn" | "info");
+    let directives = if quiet { ",lapin=off" } else { "" };
+    let filter = EnvFilter::try_new(format!("{}{directives}", config.level)).map_err(|error| {
         CliError::new(
             Exit::Usage,
             format!("log.level {:?}: {error}", config.level),
@@ -232,7 +235,9 @@ pub(super) fn start_log(config: &LogConfig) -> Result<(), CliError> {
     })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // Nor can it be told on stderr that stderr is gone.
+        .log_internal_errors(false);
     let started = match config.format {
         LogFormat::Json => builder.json().try_init(),
         LogFormat::Text => {

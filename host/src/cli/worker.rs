@@ -27,7 +27,7 @@ pub(super) async fn run(
     let store = session.store_now_or_later().await?;
     let broker = session.broker().await?;
     let settings = &session.loaded.config.worker;
-    let mut builder = Worker::builder(broker, store)
+    let mut builder = Worker::builder(broker.clone(), store)
         .queues(settings.queues.iter().cloned())
         .functions(functions)
         .concurrency(settings.concurrency.into())
@@ -51,6 +51,8 @@ pub(super) async fn run(
         CliError::new(Exit::Failure, format!("cannot listen to signals: {error}"))
     })?;
     let report = worker.run(shutdown.clone()).await?;
+    // The last answers are on their way.
+    broker.close().await;
     print(&report, output);
     Ok(match listener.received() {
         Some(signal) if shutdown.is_stopping_now() => Exit::Signalled(signal),
@@ -73,9 +75,9 @@ fn print(report: &WorkerReport, output: &Output) {
     if output.json {
         output.print_json(report);
     } else {
-        println!(
+        output.print_line(&format!(
             "{} completed, {} failed, {} retried, {} aborted, {} given back",
             report.completed, report.failed, report.retried, report.aborted, report.requeued
-        );
+        ));
     }
 }
