@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::StreamExt;
 use lapin::{Channel, ConnectionProperties, Event};
 use tokio::sync::{Mutex, watch};
+use tokio_util::task::TaskTracker;
 
 use super::error::on_connection;
 use crate::broker::{BrokerError, BrokerSettings, BrokerUrl, ConnectionState};
@@ -12,6 +13,8 @@ use crate::broker::{BrokerError, BrokerSettings, BrokerUrl, ConnectionState};
 /// The wait before the first try to reconnect; doubled after each, up to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// How long closing waits for answers to be sent.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// The connection as its users see it: always there, sometimes after a wait.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub(super) struct Connection {
     state: watch::Sender<ConnectionState>,
     /// Held while connecting, so that many callers make one connection.
     current: Mutex<Option<Arc<lapin::Connection>>>,
+    /// Those who send the answers to deliveries.
+    answering: TaskTracker,
 }
 
 impl Connection {
@@ -31,7 +36,12 @@ impl Connection {
             settings,
             state,
             current: Mutex::new(Some(Arc::new(first))),
+            answering: TaskTracker::new(),
         })
+    }
+
+    pub(super) const fn answering(&self) -> &TaskTracker {
+        &self.answering
     }
 
     pub(super) const fn settings(&self) -> &BrokerSettings {
@@ -107,6 +117,9 @@ impl Connection {
 
     pub(super) async fn close(&self) {
         self.state.send_replace(ConnectionState::Closed);
+        // What was answered must not come again; what is not answered yet is not waited for.
+        self.answering.close();
+        let _ = tokio::time::timeout(LAST_ANSWERS, self.answering.wait()).await;
         if let Some(connection) = self.current.lock().await.take() {
             // An error means that it is closed already.
             let _ = connection.close(200, "goodbye".into()).await;
@@ -172,7 +185,7 @@ async fn follow(
                 *state = to;
             }
             changes
-        })
+        });
     };
     while let Some(event) = events.next().await {
         match event {
@@ -186,7 +199,9 @@ async fn follow(
             }
             Event::Error(error) if error.is_amqp_soft_error() => {}
             Event::Error(error) => {
-                if change(ConnectionState::Connecting) {
+                // Whoever uses the connection may have noticed before.
+                change(ConnectionState::Connecting);
+                if *state.borrow() != ConnectionState::Closed {
                     tracing::warn!(%broker, error = %on_connection(&error), "lost the broker");
                 }
                 return;

@@ -83,7 +83,7 @@ impl Intake {
             tags.push(tag);
             streams.push(stream);
         }
-        let settler = Arc::new(ChannelSettler::start(channel.clone()));
+        let settler = Arc::new(ChannelSettler::start(channel.clone(), connection));
         Ok(Self {
             channel,
             settler,
@@ -190,13 +190,13 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 /// Ends the consumers at once, and the channel only when the consumer is dropped: until then
-/// running jobs are answered on it. What lapin holds that was not handed over goes back then.
+/// running jobs are answered on it. What lapin holds that was not handed over goes back at once.
 async fn linger(intake: Intake, mut stop: watch::Receiver<bool>) {
     let Intake {
         channel,
         settler,
         tags,
-        streams: _received,
+        mut streams,
     } = intake;
     for tag in tags {
         if channel
@@ -205,6 +205,12 @@ async fn linger(intake: Intake, mut stop: watch::Receiver<bool>) {
             .is_err()
         {
             return;
+        }
+    }
+    // Cancelled, each stream ends after what has come in.
+    while let Some((_, received)) = streams.next().await {
+        if let Ok(delivery) = received {
+            let _ = settler.settle(delivery.delivery_tag, Settle::Requeue);
         }
     }
     while stop.changed().await.is_ok() {}
@@ -272,9 +278,11 @@ enum ToSend {
 }
 
 impl ChannelSettler {
-    pub(super) fn start(channel: Channel) -> Self {
+    pub(super) fn start(channel: Channel, connection: &Connection) -> Self {
         let (answers, receiver) = mpsc::unbounded_channel();
-        tokio::spawn(send_answers(channel, receiver));
+        connection
+            .answering()
+            .spawn(send_answers(channel, receiver));
         Self { answers }
     }
 

@@ -79,7 +79,7 @@ impl AmqpBroker {
         max: usize,
     ) -> Result<Vec<Delivery>, BrokerError> {
         let channel = self.connection.channel().await?;
-        let settler = Arc::new(ChannelSettler::start(channel.clone()));
+        let settler = Arc::new(ChannelSettler::start(channel.clone(), &self.connection));
         let mut deliveries = Vec::new();
         while deliveries.len() < max {
             let got = channel
