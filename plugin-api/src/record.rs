@@ -100,7 +100,8 @@ impl Record {
 
 /// When a write takes effect. In every mode the check and the write are one atomic step, and a
 /// record that has expired counts as absent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WriteMode {
     /// If there is no record, or [`Version::replaces`] says that the new one is later.
     #[default]
@@ -112,7 +113,7 @@ pub enum WriteMode {
 }
 
 /// One record to be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Write {
     /// The whole new record.
     pub record: Record,

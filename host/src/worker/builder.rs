@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use warren_plugin_api::Text;
 
-use super::{Burst, Hooks, MemorySpool, Spool, Worker, WorkerError, stats::WorkerStats};
+use super::{
+    Burst, Hooks, Spool, WhenFull, Worker, WorkerError, spool::Spooling, stats::WorkerStats,
+};
 use crate::{
     broker::{Broker, QueueName},
     function::FunctionRegistry,
@@ -37,7 +39,7 @@ pub(super) struct Options {
     pub(super) max_lost_runs: u32,
     pub(super) max_body_bytes: usize,
     pub(super) cleanup_interval: Option<Duration>,
-    pub(super) spool: Arc<dyn Spool>,
+    pub(super) spooling: Spooling,
 }
 
 impl WorkerBuilder {
@@ -56,7 +58,7 @@ impl WorkerBuilder {
             max_lost_runs: 3,
             max_body_bytes: MAX_BODY_BYTES,
             cleanup_interval: Some(Duration::from_secs(60)),
-            spool: Arc::new(MemorySpool::default()),
+            spooling: Spooling::default(),
         };
         Self {
             broker,
@@ -148,9 +150,17 @@ impl WorkerBuilder {
         self
     }
 
-    /// Where records wait while the store is down. Default: in memory.
+    /// Where records wait while the store is down. Default: in memory, up to 256 MiB; a
+    /// [`DiskSpool`](super::DiskSpool) keeps them when this process dies.
     pub fn spool(mut self, spool: Arc<dyn Spool>) -> Self {
-        self.options.spool = spool;
+        self.options.spooling.spool = spool;
+        self
+    }
+
+    /// What to do when the store is down and the spool takes no more. Default:
+    /// [`WhenFull::Stop`].
+    pub fn when_spool_full(mut self, when_full: WhenFull) -> Self {
+        self.options.spooling.when_full = when_full;
         self
     }
 

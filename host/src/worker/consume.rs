@@ -58,9 +58,13 @@ async fn run_here(worker: Worker, shutdown: Shutdown) -> Result<WorkerReport, Wo
     for queue in &options.queues {
         broker.declare(queue).await?;
     }
-    let spool = Arc::clone(&options.spool);
-    let (results, writer) =
-        ResultWriter::new(store.clone(), options.worker.clone(), spool, stats.clone());
+    let spooling = options.spooling.clone();
+    let (results, writer) = ResultWriter::new(
+        store.clone(),
+        options.worker.clone(),
+        spooling,
+        stats.clone(),
+    );
     let shared = Arc::new(Shared::new(
         broker, store, options, results, stats, shutdown,
     ));
@@ -222,6 +226,7 @@ async fn all_free(slots: &Semaphore, concurrency: usize) {
 /// Brings the last results to the store, and says goodbye.
 async fn end(shared: Arc<Shared>, writer: JoinHandle<usize>) -> WorkerReport {
     let (stats, hooks) = (shared.stats.clone(), shared.hooks.clone());
+    let is_durable = shared.options.spooling.spool.is_durable();
     let patience = if shared.cancel_jobs.is_cancelled() {
         LET_GO
     } else {
@@ -231,6 +236,10 @@ async fn end(shared: Arc<Shared>, writer: JoinHandle<usize>) -> WorkerReport {
     drop(shared);
     match tokio::time::timeout(patience, writer).await {
         Ok(Ok(0)) => {}
+        Ok(Ok(left)) if is_durable => tracing::warn!(
+            left,
+            "the result store did not come back: these records wait in the spool for the next worker"
+        ),
         Ok(Ok(left)) => {
             stats.0.results_lost.add(left as u64);
             tracing::error!(

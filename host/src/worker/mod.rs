@@ -18,6 +18,7 @@ mod builder;
 mod burst;
 mod cleanup;
 mod consume;
+mod disk_spool;
 mod error;
 mod execute;
 mod hand_over;
@@ -41,10 +42,11 @@ mod tests;
 
 pub use builder::WorkerBuilder;
 pub use burst::Burst;
+pub use disk_spool::{DiskSpool, SpoolError, Survey};
 pub use error::WorkerError;
 pub use hooks::{HookError, HookResult, Hooks, JobEnd, JobInfo, StartupContext};
 pub use shutdown::Shutdown;
-pub use spool::{MemorySpool, Spool, Spooled};
+pub use spool::{MemorySpool, Spool, Spooled, WhenFull};
 pub use stats::{WorkerReport, WorkerStats};
 
 use crate::{broker::Broker, store::Store};

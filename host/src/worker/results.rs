@@ -22,7 +22,7 @@ use warren_plugin_api::{
 use super::{
     attempt::{Attempt, Ending, lighten},
     replay::{Replay, Round},
-    spool::Spool,
+    spool::{Spool, Spooling, WhenFull},
     stats::WorkerStats,
     store_state::StoreState,
 };
@@ -150,11 +150,15 @@ pub(super) struct ResultWriter {
     store: Store,
     worker: Text,
     spool: Arc<dyn Spool>,
+    when_full: WhenFull,
     stats: WorkerStats,
     state: StoreState,
     inbox: UnboundedReceiver<Entry>,
     /// To be written next.
     ready: Vec<Entry>,
+    /// The spool had no room for these: offered again, with their messages unanswered.
+    waiting: Vec<Ended>,
+    waiting_until: Instant,
     /// Waiting for the store to write an earlier record of the same attempt.
     held: Vec<Entry>,
     in_flight: FuturesUnordered<BoxFuture<'static, Step>>,
@@ -184,20 +188,24 @@ impl ResultWriter {
     pub(super) fn new(
         store: Store,
         worker: Text,
-        spool: Arc<dyn Spool>,
+        spooling: Spooling,
         stats: WorkerStats,
     ) -> (ResultSender, Self) {
         let (sender, inbox) = unbounded_channel();
         let state = StoreState::new(store.name());
+        let Spooling { spool, when_full } = spooling;
         let replay = Some(Replay::new(store.clone(), Arc::clone(&spool)));
         let writer = Self {
             store,
             worker,
             spool,
+            when_full,
             stats,
             state,
             inbox,
             ready: Vec::new(),
+            waiting: Vec::new(),
+            waiting_until: Instant::now(),
             held: Vec::new(),
             in_flight: FuturesUnordered::new(),
             batches: 0,
@@ -243,7 +251,14 @@ impl ResultWriter {
 
     /// Sends out what is ready, as far as the store may be given more.
     fn dispatch(&mut self) {
-        if self.ready.is_empty() || self.batches >= MAX_BATCHES_IN_FLIGHT {
+        if self.batches >= MAX_BATCHES_IN_FLIGHT {
+            return;
+        }
+        if self.state.is_up() || Instant::now() >= self.waiting_until {
+            let waiting = self.waiting.drain(..).map(Entry::Ended);
+            self.ready.extend(waiting);
+        }
+        if self.ready.is_empty() {
             return;
         }
         for entry in &self.ready {
@@ -384,15 +399,25 @@ impl ResultWriter {
     }
 
     fn finish_keeping(&mut self, ended: Vec<Ended>, taken: usize) {
-        let lost = ended.len() - taken.min(ended.len());
-        self.stats.0.results_spooled.add(taken as u64);
-        self.stats.0.results_lost.add(lost as u64);
-        if lost > 0 {
-            self.state.lost(lost);
+        let mut kept = ended;
+        let left = kept.split_off(taken.min(kept.len()));
+        self.stats.0.results_spooled.add(kept.len() as u64);
+        kept.into_iter().for_each(Ended::answer);
+        if left.is_empty() {
+            return;
         }
-        // An answer cannot wait for ever: the job has run, and must not run again for want of
-        // room to keep its result.
-        ended.into_iter().for_each(Ended::answer);
+        match self.when_full {
+            WhenFull::Stop => {
+                self.waiting.extend(left);
+                self.waiting_until = Instant::now() + REPLAY_PAUSE;
+                self.state.waiting(self.waiting.len());
+            }
+            WhenFull::Drop => {
+                self.stats.0.results_lost.add(left.len() as u64);
+                self.state.lost(left.len());
+                left.into_iter().for_each(Ended::answer);
+            }
+        }
     }
 
     /// The store will never take this record: offers it a smaller one.
@@ -412,23 +437,34 @@ impl ResultWriter {
         }
     }
 
-    /// When there is something to do without being told: a probe, or a round of replay.
+    /// When there is something to do without being told: a probe, a round of replay, or another
+    /// try to spool what waits.
     fn wake_at(&self) -> Option<Instant> {
+        let may_offer = !self.waiting.is_empty() && self.batches < MAX_BATCHES_IN_FLIGHT;
+        let waiting = may_offer.then_some(self.waiting_until);
+        [self.replay_due(), self.state.probe_at(), waiting]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn replay_due(&self) -> Option<Instant> {
         let may_replay = self.state.is_up() || self.state.is_on_trial();
-        if may_replay && self.replay.is_some() && !self.spool.is_empty() {
-            Some(self.replay_at)
-        } else {
-            self.state.probe_at()
-        }
+        let has_work = self.replay.is_some() && !self.spool.is_empty();
+        (may_replay && has_work).then_some(self.replay_at)
     }
 
     fn wake(&mut self) {
-        if self.state.probe_at().is_some() {
+        let now = Instant::now();
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| now >= at);
+        if is_due(self.state.probe_at()) {
             self.state.probing();
             let store = self.store.clone();
             self.in_flight
                 .push(async move { Step::Probed(store.health_check().await) }.boxed());
-        } else if let Some(mut replay) = self.replay.take() {
+        } else if is_due(self.replay_due())
+            && let Some(mut replay) = self.replay.take()
+        {
             self.in_flight.push(
                 async move {
                     let round = replay.round().await;
@@ -455,15 +491,20 @@ impl ResultWriter {
 
     /// Offers what is spooled once more, as long as the store takes it.
     async fn replay_the_rest(mut self) -> usize {
-        let Some(mut replay) = self.replay.take() else {
-            return self.spool.len();
-        };
-        while !self.spool.is_empty() {
+        while let Some(replay) = &mut self.replay
+            && !self.spool.is_empty()
+        {
             let round = replay.round().await;
             self.stats.0.results_lost.add(round.lost as u64);
             if round.taken == 0 {
                 break;
             }
+        }
+        // What no one took in has no safe place: those jobs run again.
+        for mut ended in self.waiting {
+            self.stats.0.requeued.increment();
+            ended.ending = None;
+            ended.answer();
         }
         self.spool.len()
     }

@@ -1,13 +1,17 @@
 //! Where outcomes wait while the result store does not take them.
 //!
-//! A job's message is answered once its record is in the store, or in the spool. The spool here
+//! A job's message is answered once its record is in the store, or in the spool. The one here
 //! keeps records in this process's memory: a store that comes back gets them, a process that dies
-//! meanwhile takes them with it. A durable spool implements the same trait, writes the records to
-//! disk before [`Spool::keep`] returns, and finds them again when the next process opens it.
+//! meanwhile takes them with it. [`DiskSpool`](super::DiskSpool) keeps them on disk.
 
-use std::{collections::BTreeMap, fmt, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex},
+};
 
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use warren_plugin_api::{Timestamp, Write};
 
 /// Keeps writes until the store takes them.
@@ -25,9 +29,43 @@ pub trait Spool: Send + Sync + fmt::Debug + 'static {
     /// How many writes wait.
     fn len(&self) -> usize;
 
+    /// Whether what it has taken survives this process.
+    fn is_durable(&self) -> bool {
+        false
+    }
+
     /// Whether none waits.
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// What a worker does when the store is down and the spool takes no more: it is full, or so is
+/// its disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// Keep results and their messages until there is room again. With as many messages
+    /// unanswered as its prefetch allows, the worker gets no more jobs: nothing is lost.
+    #[default]
+    Stop,
+    /// Go on without results: jobs run and are acknowledged, their results are lost and counted.
+    Drop,
+}
+
+/// A worker's spool, and what to do when it is full.
+#[derive(Debug, Clone)]
+pub(super) struct Spooling {
+    pub(super) spool: Arc<dyn Spool>,
+    pub(super) when_full: WhenFull,
+}
+
+impl Default for Spooling {
+    fn default() -> Self {
+        Self {
+            spool: Arc::new(MemorySpool::default()),
+            when_full: WhenFull::default(),
+        }
     }
 }
 

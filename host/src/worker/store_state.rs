@@ -7,7 +7,7 @@ use warren_plugin_api::StoreError;
 
 const FIRST_PROBE_AFTER: Duration = Duration::from_millis(250);
 const LONGEST_PROBE_AFTER: Duration = Duration::from_secs(10);
-const LOST_LOG_INTERVAL: Duration = Duration::from_secs(10);
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Opens when the store fails and closes when it takes a record again. Speaks only when that
 /// changes: never once per job.
@@ -18,7 +18,7 @@ pub(super) struct StoreState {
     down_since: Option<Instant>,
     probe_after: Duration,
     lost: usize,
-    lost_logged_at: Option<Instant>,
+    complained_at: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl StoreState {
             down_since: None,
             probe_after: FIRST_PROBE_AFTER,
             lost: 0,
-            lost_logged_at: None,
+            complained_at: None,
         }
     }
 
@@ -107,22 +107,40 @@ impl StoreState {
         self.probe_after = (self.probe_after * 2).min(LONGEST_PROBE_AFTER);
     }
 
-    /// Records could not even be kept.
+    /// Records could not even be kept, and are lost.
     pub(super) fn lost(&mut self, count: usize) {
         self.lost += count;
-        let now = Instant::now();
-        if self
-            .lost_logged_at
-            .is_none_or(|at| now >= at + LOST_LOG_INTERVAL)
-        {
-            self.lost_logged_at = Some(now);
+        if self.may_complain() {
             let lost = std::mem::take(&mut self.lost);
             tracing::error!(
                 store = self.store,
                 lost,
-                "records are lost: the result store is down and there is no more room to keep them"
+                "records are lost: the result store is down and the spool takes no more"
             );
         }
+    }
+
+    /// Records could not even be kept, and their messages stay unanswered.
+    pub(super) fn waiting(&mut self, count: usize) {
+        if self.may_complain() {
+            tracing::error!(
+                store = self.store,
+                waiting = count,
+                "the result store is down and the spool takes no more: \
+                 jobs are not acknowledged, and the broker will send no more of them"
+            );
+        }
+    }
+
+    fn may_complain(&mut self) -> bool {
+        let now = Instant::now();
+        let may = self
+            .complained_at
+            .is_none_or(|at| now >= at + COMPLAINT_INTERVAL);
+        if may {
+            self.complained_at = Some(now);
+        }
+        may
     }
 }
 

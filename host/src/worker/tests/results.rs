@@ -11,9 +11,10 @@ use warren_plugin_api::{ErrorClass, Payload, Status, Timestamp};
 use crate::{
     broker::{Acker, BrokerError, Settle, SettleDelivery},
     worker::{
-        MemorySpool, WorkerStats,
+        MemorySpool, WhenFull, WorkerStats,
         attempt::{Attempt, Ending, LiveRecord},
         results::{MAX_BATCH_BYTES, MAX_BATCHES_IN_FLIGHT, ResultSender, ResultWriter},
+        spool::Spooling,
         test_store::{Mode, TestStore},
     },
 };
@@ -40,23 +41,26 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self::with_spool(MemorySpool::default())
+        Self::with_deadline(Duration::from_millis(200), Spooling::default())
     }
 
-    fn with_spool(spool: MemorySpool) -> Self {
-        Self::with_deadline(Duration::from_millis(200), spool)
+    fn with_spooling(spool: MemorySpool, when_full: WhenFull) -> Self {
+        let spooling = Spooling {
+            spool: Arc::new(spool),
+            when_full,
+        };
+        Self::with_deadline(Duration::from_millis(200), spooling)
     }
 
     /// With a store that may hold calls as long as it likes.
     fn patient() -> Self {
-        Self::with_deadline(Duration::from_secs(600), MemorySpool::default())
+        Self::with_deadline(Duration::from_secs(600), Spooling::default())
     }
 
-    fn with_deadline(deadline: Duration, spool: MemorySpool) -> Self {
+    fn with_deadline(deadline: Duration, spooling: Spooling) -> Self {
         let (store, stats) = (TestStore::new(), WorkerStats::default());
         let opened = store.open(deadline);
-        let (sender, writer) =
-            ResultWriter::new(opened, "w".into(), Arc::new(spool), stats.clone());
+        let (sender, writer) = ResultWriter::new(opened, "w".into(), spooling, stats.clone());
         let (answer, answers) = mpsc::unbounded_channel();
         let settler = Arc::new(Answers(Mutex::new(answer)));
         Self {
@@ -313,8 +317,43 @@ async fn what_is_given_back_says_that_no_worker_runs_it() {
 }
 
 #[tokio::test]
-async fn without_room_to_keep_records_jobs_still_go_on() {
-    let mut bench = Bench::with_spool(MemorySpool::new(1, usize::MAX));
+async fn a_full_spool_leaves_messages_unanswered_until_the_store_is_back() {
+    let mut bench = Bench::with_spooling(MemorySpool::new(1, usize::MAX), WhenFull::Stop);
+    bench.store.set(Mode::Fails(ErrorClass::Unavailable));
+    for tag in 0..3 {
+        bench.complete(tag, &attempt(&format!("job-{tag}")));
+    }
+    assert_eq!(bench.answer().await, (0, Settle::Ack));
+    let unanswered = tokio::time::timeout(Duration::from_millis(1_500), bench.answers.recv());
+    assert!(unanswered.await.is_err());
+    bench.store.set(Mode::Works);
+    let mut answered = [bench.answer().await, bench.answer().await];
+    answered.sort_by_key(|(tag, _)| *tag);
+    assert_eq!(answered, [(1, Settle::Ack), (2, Settle::Ack)]);
+    assert_eq!(bench.stats.report().results_lost, 0);
+    let (store, left) = bench.end().await;
+    assert_eq!(left, 0);
+    for tag in 0..3 {
+        assert!(store.record(&format!("job-{tag}")).is_some());
+    }
+}
+
+#[tokio::test]
+async fn what_found_no_safe_place_runs_again() {
+    let mut bench = Bench::with_spooling(MemorySpool::new(1, usize::MAX), WhenFull::Stop);
+    bench.store.set(Mode::Fails(ErrorClass::Unavailable));
+    for tag in 0..2 {
+        bench.complete(tag, &attempt(&format!("job-{tag}")));
+    }
+    assert_eq!(bench.answer().await, (0, Settle::Ack));
+    let mut answers = std::mem::replace(&mut bench.answers, mpsc::unbounded_channel().1);
+    bench.end().await;
+    assert_eq!(answers.recv().await, Some((1, Settle::Requeue)));
+}
+
+#[tokio::test]
+async fn jobs_go_on_without_room_for_records_where_that_is_asked_for() {
+    let mut bench = Bench::with_spooling(MemorySpool::new(1, usize::MAX), WhenFull::Drop);
     bench.store.set(Mode::Fails(ErrorClass::Unavailable));
     for tag in 0..3 {
         bench.complete(tag, &attempt(&format!("job-{tag}")));

@@ -1,0 +1,73 @@
+//! Which of a folder's spools belongs to this process.
+
+use std::{
+    fs::{self, File, TryLockError},
+    path::{Path, PathBuf},
+};
+
+use super::SpoolError;
+
+/// More workers than one machine runs.
+const MOST_SLOTS: u32 = 1_000;
+const LOCK: &str = "lock";
+
+/// A sub-folder that no other process uses as long as this lives.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) folder: PathBuf,
+    _lock: File,
+}
+
+impl Slot {
+    /// The first sub-folder, by number, that no living process has: one that a dead worker left
+    /// behind is taken over with what is in it.
+    pub(super) fn claim(spool: &Path) -> Result<Self, SpoolError> {
+        for number in 0..MOST_SLOTS {
+            if let Some(slot) = Self::try_claim(spool.join(number.to_string()))? {
+                return Ok(slot);
+            }
+        }
+        Err(SpoolError::Crowded {
+            path: spool.to_owned(),
+            workers: MOST_SLOTS,
+        })
+    }
+
+    /// Claims every sub-folder that exists and that no living process has.
+    pub(super) fn claim_abandoned(spool: &Path) -> Result<Vec<Self>, SpoolError> {
+        let claimed: Result<Vec<_>, _> = Self::folders(spool).map(Self::try_claim).collect();
+        Ok(claimed?.into_iter().flatten().collect())
+    }
+
+    /// Every sub-folder that exists.
+    pub(super) fn folders(spool: &Path) -> impl Iterator<Item = PathBuf> {
+        (0..MOST_SLOTS)
+            .map(|number| spool.join(number.to_string()))
+            .take_while(|folder| folder.is_dir())
+    }
+
+    /// Whether a living process has this sub-folder.
+    pub(super) fn is_claimed(folder: &Path) -> bool {
+        File::open(folder.join(LOCK))
+            .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
+    fn try_claim(folder: PathBuf) -> Result<Option<Self>, SpoolError> {
+        fs::create_dir_all(&folder).map_err(SpoolError::folder(&folder, "make it"))?;
+        let path = folder.join(LOCK);
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(SpoolError::folder(&path, "open it"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(Self {
+                folder,
+                _lock: lock,
+            })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(SpoolError::folder(path, "lock it")(error)),
+        }
+    }
+}
