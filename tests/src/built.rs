@@ -72,8 +72,15 @@ fn built() -> &'static Built {
     })
 }
 
-/// Builds the libraries and programs of the workspace. Whatever is built already is not built
-/// again: naming a test makes cargo choose the same features as `cargo test --workspace` does.
+/// What the tests need as files. Naming this package and one of its tests makes cargo choose the
+/// same features of dependencies as for `cargo test`, so that it builds little anew.
+const PACKAGES: [&str; 4] = [
+    "warren-host",
+    "warren-store-memory",
+    "warren-store-redis",
+    "warren-tests",
+];
+
 fn build(profile_folder: &Path) {
     let profile = match profile_folder.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
@@ -83,7 +90,8 @@ fn build(profile_folder: &Path) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
         .args(["build", "--quiet", "--locked", "--profile", profile])
-        .args(["--workspace", "--lib", "--bins", "--test", "loader"])
+        .args(PACKAGES.map(|package| ["-p", package]).as_flattened())
+        .args(["--lib", "--bins", "--test", "loader"])
         .arg("--target-dir")
         .arg(target_folder())
         .current_dir(workspace)

@@ -13,7 +13,7 @@ mod eventually;
 pub mod fixtures;
 mod process;
 mod proxy;
-
+pub mod python;
 mod rabbitmq;
 mod redis_server;
 mod system;

@@ -93,7 +93,7 @@ impl Ran {
     }
 }
 
-/// A running worker. Killed when dropped; what it logged is shown when the test failed.
+/// A running worker, Warren's or another. Killed when dropped; what it logged is shown when the test failed.
 #[derive(Debug)]
 pub struct WorkerProcess {
     child: Child,
@@ -103,7 +103,10 @@ pub struct WorkerProcess {
 
 impl WorkerProcess {
     /// Starts `command`, whose stderr is read from now on.
-    pub(crate) fn spawn(mut command: Command) -> Self {
+    ///
+    /// # Panics
+    /// When there is no such program.
+    pub fn spawn(mut command: Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

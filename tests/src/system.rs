@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{DEADLINE, RabbitMq, Ran, WorkerProcess, eventually, warren};
+use crate::{DEADLINE, PrivateRedis, RabbitMq, Ran, WorkerProcess, eventually, warren};
 
 /// The RabbitMQ of the tests.
 pub fn amqp_url() -> String {
@@ -45,8 +45,9 @@ pub fn command(name: &str, script: &str) -> String {
 #[derive(Debug)]
 pub struct System {
     folder: TempDir,
-    /// The only queue, and the prefix of all keys.
+    /// The only queue.
     pub queue: String,
+    prefix: String,
     rabbitmq: OnceLock<RabbitMq>,
     redis_url: Option<String>,
 }
@@ -60,15 +61,31 @@ impl System {
     /// A broker, a Redis and functions of the test's choice.
     pub fn on(broker_url: &str, redis_url: &str, functions: &str) -> Self {
         let queue = unique("system");
+        Self::of(queue.clone(), queue, broker_url, redis_url, functions)
+    }
+
+    /// With the prefix of keys that rabbitmq-arq has, on a Redis that is the test's own.
+    pub fn beside_python(redis: &PrivateRedis, functions: &str) -> Self {
+        let (queue, prefix) = (unique("interop"), "rabbitmq_arq".to_owned());
+        Self::of(queue, prefix, &amqp_url(), &redis.url(), functions)
+    }
+
+    fn of(
+        queue: String,
+        prefix: String,
+        broker_url: &str,
+        redis_url: &str,
+        functions: &str,
+    ) -> Self {
         let config = format!(
             "[broker]\nurl = {broker_url:?}\n\n\
              [worker]\nqueues = [{queue:?}]\nconcurrency = 4\n\n\
              [result_store]\ntype = \"redis\"\n\n\
-             [result_store.config]\nredis_url = {redis_url:?}\nkey_prefix = {queue:?}\n\n\
+             [result_store.config]\nredis_url = {redis_url:?}\nkey_prefix = {prefix:?}\n\n\
              {functions}"
         );
         let mut this = Self::with_config(&config);
-        this.queue = queue;
+        (this.queue, this.prefix) = (queue, prefix);
         this.redis_url = Some(redis_url.to_owned());
         this
     }
@@ -83,6 +100,7 @@ impl System {
         Self {
             folder,
             queue: unique("system"),
+            prefix: String::new(),
             rabbitmq: OnceLock::new(),
             redis_url: None,
         }
@@ -197,7 +215,7 @@ impl System {
             return Ok(());
         };
         let mut connection = redis::Client::open(redis_url.as_str())?.get_connection()?;
-        let pattern = format!("{}:*", self.queue);
+        let pattern = format!("{}:*", self.prefix);
         let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query(&mut connection)?;
         if keys.is_empty() {
             return Ok(());
@@ -217,8 +235,11 @@ fn run(command: Command) -> Ran {
 impl Drop for System {
     fn drop(&mut self) {
         if self.redis_url.is_some() {
-            self.rabbitmq()
-                .delete(&[self.queue.clone(), self.dead_letters()]);
+            self.rabbitmq().delete(&[
+                self.queue.clone(),
+                self.dead_letters(),
+                format!("delay.{}", self.queue),
+            ]);
         }
         // A private server may be gone, and its keys with it.
         let _ = self.delete_keys();
