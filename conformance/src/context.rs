@@ -13,6 +13,7 @@ use warren_plugin_api::{Capabilities, Record, StoreResult, Text};
 use crate::{
     expect::{Checked, Failure},
     handle::Handle,
+    records::{HOUR, now_plus},
     suite::{Opener, Options, Scale},
 };
 
@@ -123,6 +124,14 @@ impl Context {
                 for ids in used.chunks(1_000) {
                     let _ = store.delete_many(ids.to_vec()).await;
                 }
+                // What expired meanwhile, and what stands in an index for it.
+                let ahead = if self.options.alone {
+                    2 * HOUR
+                } else {
+                    Duration::ZERO
+                };
+                let later = now_plus(0).saturating_add(ahead);
+                while let Ok(1_000..) = store.cleanup_expired(later, 1_000).await {}
                 let _ = store.close().await;
             }
             let _ = self.store.raw().close().await;

@@ -19,7 +19,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use warren_conformance::{Outcome, Report, Scale, Suite, cases};
-use warren_plugin_api::{ResultStore, StoreObject};
+use warren_plugin_api::{Record, ResultStore, Status, StoreObject, Timestamp};
 
 use crate::{
     backing::Backing,
@@ -94,6 +94,36 @@ fn a_broken_store(defect: Defect, expected: &[&str]) -> Result<(), Failed> {
     Ok(())
 }
 
+/// The suite runs on a store with others' data too, leaves it alone and takes its own away.
+fn others_data_is_left_alone() -> Result<(), Failed> {
+    let backing = Arc::new(Backing::default());
+    for number in 0..500_u32 {
+        let record = Record {
+            job_id: format!("other-{number}").into(),
+            queue: format!("queue-{}", number % 3).into(),
+            status: Status::ALL[number as usize % 6],
+            enqueued_at: Some(Timestamp::from_unix_us(i64::from(number))),
+            ..Record::default()
+        };
+        let id = record.job_id.clone();
+        backing.lock().records.insert(id, record);
+    }
+    let before = backing.lock().records.clone();
+    let shared = Arc::clone(&backing);
+    let suite = Suite::new(move || {
+        let store = MapStore::new(&shared, None);
+        async move { Ok(StoreObject::from_store(store)) }
+    });
+    let report = block_on(suite.scale(Scale::Quick).run());
+    if !report.passed() {
+        return Err(report.to_string().into());
+    }
+    if backing.lock().records != before {
+        return Err("expected the others' records and no more, found a difference".into());
+    }
+    Ok(())
+}
+
 /// No case is there for nothing: each is failed by some store.
 fn every_case_can_fail() -> Result<(), Failed> {
     let missing: Vec<&str> = cases()
@@ -114,7 +144,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     // Panics are expected here, and reported by the suite.
     std::panic::set_hook(Box::new(|_| {}));
-    let mut trials = vec![Trial::test("every_case_can_fail", every_case_can_fail)];
+    let mut trials = vec![
+        Trial::test("every_case_can_fail", every_case_can_fail),
+        Trial::test("others_data_is_left_alone", others_data_is_left_alone),
+    ];
     for case in cases() {
         let name = format!("sound::{}", case.id);
         trials.push(Trial::test(name, move || the_sound_store(case.id)));
