@@ -33,11 +33,12 @@ pub(crate) async fn remove_expired(
 ) -> StoreResult<Cleaned> {
     let started = Instant::now();
     let mut removed = 0;
+    let lane = connections.lane().await?;
     while removed < limit && started.elapsed() < GOES_ON_FOR {
         let batch = ENTRIES_AT_ONCE.min(limit - removed);
         let mut call = scripts.cleanup.call(keys, std::iter::empty::<&str>(), now);
         call.arg(now.unix_us().div_euclid(1_000)).arg(batch);
-        let answer = scripts.cleanup.run(connections, &call).await?;
+        let answer = scripts.cleanup.run(&lane, &call).await?;
         let Value::Array(numbers) = &answer else {
             return Err(unexpected(&answer));
         };

@@ -31,15 +31,6 @@ use crate::{
 const FIRST_REST: Duration = Duration::from_millis(50);
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
-/// Whether a call may be sent again when its connection is lost before the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Repeat {
-    /// It only reads, or doing it twice is like doing it once.
-    Harmless,
-    /// It may have been done, and would then answer something else the second time.
-    No,
-}
-
 /// A few connections to one server, each shared by many calls.
 pub(crate) struct Connections {
     slots: Vec<Arc<Slot>>,
@@ -55,6 +46,8 @@ struct Slot {
 struct Shared {
     address: Address,
     config: AsyncConnectionConfig,
+    /// Sent over every new connection, whatever the answer.
+    greeting: Cmd,
     runtime: Handle,
     host: HostContext,
     speaks_resp2_only: AtomicBool,
@@ -87,6 +80,7 @@ impl Connections {
     pub(crate) fn new(
         address: Address,
         config: &RedisConfig,
+        greeting: Cmd,
         host: HostContext,
     ) -> StoreResult<Self> {
         let runtime = Handle::try_current()
@@ -96,6 +90,7 @@ impl Connections {
             config: AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(config.connect_timeout))
                 .set_response_timeout(Some(config.response_timeout)),
+            greeting,
             runtime,
             host,
             speaks_resp2_only: AtomicBool::new(false),
@@ -123,33 +118,30 @@ impl Connections {
         self.slots[0].live().await.map(drop)
     }
 
-    /// Sends one command.
-    pub(crate) async fn command(&self, command: &Cmd, repeat: Repeat) -> StoreResult<Value> {
-        self.raw_command(command, repeat)
-            .await?
-            .map_err(|error| self.error(&error))
+    /// Sends one command that only reads.
+    pub(crate) async fn command(&self, command: &Cmd) -> StoreResult<Value> {
+        let answer = self.send(Call::One(command)).await?;
+        answer.map_err(|error| store_error(&error, self.address()))
     }
 
-    /// Sends one command; the inner result is the server's answer.
-    pub(crate) async fn raw_command(
-        &self,
-        command: &Cmd,
-        repeat: Repeat,
-    ) -> StoreResult<RedisResult<Value>> {
-        self.send(Call::One(command), repeat).await
+    /// One of the connections, for calls that must arrive in their order. What is sent over it is
+    /// not sent again when it is lost.
+    pub(crate) async fn lane(&self) -> StoreResult<Lane> {
+        let slot = self.next_slot();
+        let live = slot.live().await?;
+        Ok(Lane {
+            slot: Arc::clone(slot),
+            live,
+        })
     }
 
     /// Sends commands that only read, together; each answer may be an error of the server.
     pub(crate) async fn read_many(&self, commands: &Pipeline) -> StoreResult<Vec<Value>> {
-        let answers = self.send(Call::Many(commands), Repeat::Harmless).await?;
-        match answers.map_err(|error| self.error(&error))? {
+        let answers = self.send(Call::Many(commands)).await?;
+        match answers.map_err(|error| store_error(&error, self.address()))? {
             Value::Array(answers) if answers.len() == commands.len() => Ok(answers),
             answer => Err(unexpected(&answer)),
         }
-    }
-
-    pub(crate) fn error(&self, error: &RedisError) -> StoreError {
-        store_error(error, self.address())
     }
 
     /// Gives up all connections; every later call is refused.
@@ -160,28 +152,39 @@ impl Connections {
         }
     }
 
-    /// The outer error: there is no connection, or it was lost. The inner one: the server's.
-    async fn send(&self, call: Call<'_>, repeat: Repeat) -> StoreResult<RedisResult<Value>> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed) % self.slots.len();
-        let slot = &self.slots[number];
-        let mut repeated = false;
-        loop {
-            let mut live = slot.live().await?;
-            let outstanding = Outstanding::new(slot, &live);
-            let answer = call.send(&mut live.connection).await;
-            outstanding.answered();
-            let Err(error) = &answer else {
-                return Ok(answer);
-            };
-            if fate(error) == Fate::Keep {
-                return Ok(answer);
+    fn next_slot(&self) -> &Arc<Slot> {
+        &self.slots[self.next.fetch_add(1, Ordering::Relaxed) % self.slots.len()]
+    }
+
+    /// Sends what only reads, and once more when its connection is lost. The outer error: there is
+    /// no connection. The inner one: the server's, or the way to it.
+    async fn send(&self, call: Call<'_>) -> StoreResult<RedisResult<Value>> {
+        let slot = self.next_slot();
+        let live = slot.live().await?;
+        let answer = slot.send(live, call).await;
+        match &answer {
+            Err(error) if error.is_connection_dropped() => {
+                Ok(slot.send(slot.live().await?, call).await)
             }
-            slot.discard(live.number);
-            if repeat == Repeat::No || repeated || !error.is_connection_dropped() {
-                return Ok(answer);
-            }
-            repeated = true;
+            _ => Ok(answer),
         }
+    }
+}
+
+/// One connection, for as long as it lasts.
+pub(crate) struct Lane {
+    slot: Arc<Slot>,
+    live: Live,
+}
+
+impl Lane {
+    /// Sends one command; the caller looks at the server's error.
+    pub(crate) async fn command(&self, command: &Cmd) -> RedisResult<Value> {
+        self.slot.send(self.live.clone(), Call::One(command)).await
+    }
+
+    pub(crate) fn error(&self, error: &RedisError) -> StoreError {
+        store_error(error, &self.slot.shared.address)
     }
 }
 
@@ -211,6 +214,20 @@ impl Call<'_> {
 impl Slot {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends over a connection, which is let go when the answer says so.
+    async fn send(self: &Arc<Self>, mut live: Live, call: Call<'_>) -> RedisResult<Value> {
+        let outstanding = Outstanding::new(self, &live);
+        let answer = call.send(&mut live.connection).await;
+        outstanding.answered();
+        if answer
+            .as_ref()
+            .is_err_and(|error| fate(error) == Fate::Discard)
+        {
+            self.discard(live.number);
+        }
+        answer
     }
 
     /// The connection, made first where there is none.
@@ -339,6 +356,7 @@ impl Shared {
     async fn checked(&self, opened: RedisResult<Live>) -> StoreResult<Live> {
         let mut live = opened.map_err(|error| self.handshake_error(&error))?;
         refuse_what_is_unsupported(&mut live.connection, &self.address).await?;
+        let _ = live.connection.send_packed_command(&self.greeting).await;
         Ok(live)
     }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use warren_plugin_api::{Payload, Record, Status, StoreError, StoreResult, Text, Timestamp};
 
-use crate::encode::NO_WORKER;
+use crate::encode::{EXPIRY_LEN, NO_WORKER, OURS, letter};
 
 /// Every key that is read. Others are ignored, as Python does.
 #[derive(Deserialize)]
@@ -205,9 +205,7 @@ fn time(key: &str, json: Option<&RawValue>) -> StoreResult<Option<Timestamp>> {
             .ok()
             .and_then(|text| parse_time(&text))
     } else {
-        serde_json::from_str::<f64>(text)
-            .ok()
-            .and_then(|seconds| micros(seconds))
+        serde_json::from_str::<f64>(text).ok().and_then(micros)
     };
     read.map(|micros| Some(Timestamp::from_unix_us(micros)))
         .ok_or_else(|| corrupt(format_args!("{key} is no time")))
@@ -244,27 +242,21 @@ fn corrupt(what: std::fmt::Arguments<'_>) -> StoreError {
 
 /// Status and expiry, from the first bytes of a record of Warren's; `None` for any other.
 pub(crate) fn decode_head(bytes: &[u8]) -> Option<(Status, Option<Timestamp>)> {
-    let rest = bytes.strip_prefix(b"{\"status\":\"")?;
-    let (status, rest) = until_quote(rest)?;
-    let rest = rest.strip_prefix(b",\"retry_count\":")?;
-    let comma = rest.iter().take(16).position(|byte| *byte == b',')?;
-    let rest = rest
-        .get(comma..)?
-        .strip_prefix(b",\"warren\":{\"expires\":\"")?;
-    let (expires, rest) = until_quote(rest)?;
-    rest.strip_prefix(b",\"index\":")?;
-    let expires_at = match expires {
-        "" => None,
-        digits => Some(Timestamp::from_unix_us(digits.parse().ok()?)),
+    let rest = bytes.strip_prefix(OURS)?;
+    let (letter_found, rest) = rest.split_first()?;
+    let status = Status::ALL
+        .into_iter()
+        .find(|status| letter(*status) == *letter_found)?;
+    let expires = std::str::from_utf8(rest.get(ATTEMPT_LEN..ATTEMPT_LEN + EXPIRY_LEN)?).ok()?;
+    let time = u64::from_str_radix(expires.get(1..)?, 16).ok()?;
+    let expires_at = match expires.as_bytes().first()? {
+        b'0' => Some(Timestamp::from_unix_us((time ^ (1 << 63)).cast_signed())),
+        b'1' => None,
+        _ => return None,
     };
-    Some((status.parse().ok()?, expires_at))
+    Some((status, expires_at))
 }
 
-/// Longest head that [`decode_head`] needs to see.
-pub(crate) const HEAD_BYTES: isize = 160;
-
-fn until_quote(bytes: &[u8]) -> Option<(&str, &[u8])> {
-    let end = bytes.iter().take(32).position(|byte| *byte == b'"')?;
-    let text = std::str::from_utf8(bytes.get(..end)?).ok()?;
-    Some((text, bytes.get(end + 1..)?))
-}
+const ATTEMPT_LEN: usize = 10;
+/// As many bytes as [`decode_head`] needs to see.
+pub(crate) const HEAD_BYTES: usize = OURS.len() + 1 + ATTEMPT_LEN + EXPIRY_LEN;

@@ -3,16 +3,22 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use warren_plugin_api::{Payload, Record, Status, Text, Timestamp};
 
-use crate::{iso_time, json::is_embeddable, keys::index_entry};
+use crate::{
+    iso_time,
+    json::is_embeddable,
+    keys::{index_entry, sortable},
+};
 
 /// What rabbitmq-arq writes as the worker of a job that none has taken.
 pub(crate) const NO_WORKER: &str = "pending";
 
 /// Writes `record`. The layout is described in the crate's README; the scripts depend on the head.
-pub(crate) fn encode(record: &Record, out: &mut Vec<u8>) {
+/// Returns where the index entry in it ends.
+pub(crate) fn encode(record: &Record, out: &mut Vec<u8>) -> usize {
     out.reserve(record.size_bytes() + 768);
-    head(record, out);
+    let index_end = head(record, out);
     field(out, "job_id", |out| string(&record.job_id, out));
+    field(out, "status", |out| string(record.status.as_str(), out));
     let result = Embedded::result(record);
     field(out, "result", |out| result.json(out));
     field(out, "error", |out| {
@@ -25,6 +31,8 @@ pub(crate) fn encode(record: &Record, out: &mut Vec<u8>) {
         &record.worker
     };
     field(out, "worker_id", |out| string(worker, out));
+    let retries = i64::from(record.attempt) - 1;
+    field(out, "retry_count", |out| integer(retries, out));
     field(out, "queue_name", |out| string(&record.queue, out));
     field(out, "function_name", |out| string(&record.function, out));
     let args = Embedded::container(&record.args, b'[', "[]");
@@ -38,22 +46,48 @@ pub(crate) fn encode(record: &Record, out: &mut Vec<u8>) {
         out,
     );
     out.extend_from_slice(b"}}");
+    index_end
 }
 
-/// What the scripts look at: its form is `HEAD` in `lua/record.lua`.
-fn head(record: &Record, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"status\":\"");
-    out.extend_from_slice(record.status.as_str().as_bytes());
-    out.extend_from_slice(b"\",\"retry_count\":");
-    integer(i64::from(record.attempt) - 1, out);
-    out.extend_from_slice(b",\"warren\":{\"expires\":\"");
-    if let Some(expires_at) = record.expires_at {
-        integer(expires_at.unix_us(), out);
+/// What the scripts look at, in fixed places: see `parts` in `lua/record.lua`.
+fn head(record: &Record, out: &mut Vec<u8>) -> usize {
+    out.extend_from_slice(OURS);
+    out.push(letter(record.status));
+    let attempt = format!("{:010}", record.attempt);
+    out.extend_from_slice(attempt.as_bytes());
+    out.extend_from_slice(&expiry(record.expires_at));
+    escaped(&index_entry(record.enqueued_at, &record.queue), out);
+    let index_end = out.len();
+    out.extend_from_slice(b"\",");
+    index_end
+}
+
+/// How every record of Warren's begins.
+pub(crate) const OURS: &[u8] = b"{\"warren\":\"";
+
+/// The status in one letter.
+pub(crate) const fn letter(status: Status) -> u8 {
+    match status {
+        Status::Queued => b'q',
+        Status::InProgress => b'i',
+        Status::Retrying => b'r',
+        Status::Completed => b'c',
+        Status::Failed => b'f',
+        Status::Aborted => b'a',
     }
-    out.extend_from_slice(b"\",\"index\":");
-    // A time and a length in ASCII before a text: still UTF-8.
-    string_bytes(&index_entry(record.enqueued_at, &record.queue), out);
-    out.extend_from_slice(b"},");
+}
+
+/// Length of an expiry in the head.
+pub(crate) const EXPIRY_LEN: usize = 17;
+
+/// An expiry as text that sorts as expiries do: `0` and the time, or `1` for never.
+pub(crate) fn expiry(expires_at: Option<Timestamp>) -> [u8; EXPIRY_LEN] {
+    let mut text = [b'0'; EXPIRY_LEN];
+    match expires_at {
+        None => text[0] = b'1',
+        Some(_) => text[1..].copy_from_slice(&sortable(expires_at)),
+    }
+    text
 }
 
 /// Times and duration as Python expects them. It takes no record without a start.
@@ -243,12 +277,13 @@ fn optional_string(text: Option<&Text>, out: &mut Vec<u8>) {
 }
 
 fn string(text: &str, out: &mut Vec<u8>) {
-    string_bytes(text.as_bytes(), out);
+    out.push(b'"');
+    escaped(text.as_bytes(), out);
+    out.push(b'"');
 }
 
 /// `bytes` must be UTF-8.
-fn string_bytes(bytes: &[u8], out: &mut Vec<u8>) {
-    out.push(b'"');
+fn escaped(bytes: &[u8], out: &mut Vec<u8>) {
     let mut written = 0;
     for (at, &byte) in bytes.iter().enumerate() {
         let escape: &[u8] = match byte {
@@ -265,7 +300,6 @@ fn string_bytes(bytes: &[u8], out: &mut Vec<u8>) {
         written = at + 1;
     }
     out.extend_from_slice(&bytes[written..]);
-    out.push(b'"');
 }
 
 fn base64_string(payload: &Payload, out: &mut Vec<u8>) {

@@ -19,7 +19,11 @@ pub(crate) enum Fate {
 /// Turns the driver's error into the contract's.
 pub(crate) fn store_error(error: &RedisError, address: &Address) -> StoreError {
     let (class, advice) = classify(error);
-    let mut text = error.to_string();
+    let mut text = match (error.code(), error.detail()) {
+        // The server's own words.
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        _ => error.to_string(),
+    };
     // An old server repeats the arguments of a command that it does not know, AUTH's too.
     if let Some(password) = address.password().filter(|password| !password.is_empty()) {
         text = text.replace(password, "…");
@@ -67,6 +71,7 @@ fn classify(error: &RedisError) -> (ErrorClass, &'static str) {
 }
 
 const LOG_IN: &str = "check user and password in redis_url";
+const PERMISSIONS: &str = "give the user the commands, keys and channels that the README lists";
 const NO_CLUSTER: &str = "Redis Cluster is not supported, use a server with cluster-enabled no";
 
 fn server_class(kind: ServerErrorKind, detail: &str) -> (ErrorClass, &'static str) {
@@ -92,10 +97,7 @@ fn server_class(kind: ServerErrorKind, detail: &str) -> (ErrorClass, &'static st
         // "CROSSSLOT Keys in request don't hash to the same slot"
         | ServerErrorKind::CrossSlot => (InvalidConfig, NO_CLUSTER),
         // "NOPERM this user has no permissions to run the 'evalsha' command"
-        ServerErrorKind::NoPerm => (
-            InvalidConfig,
-            "give the user the commands, keys and channels that the README lists",
-        ),
+        ServerErrorKind::NoPerm => (InvalidConfig, PERMISSIONS),
         // "NOSCRIPT No matching script. Please use EVAL.", again after loading it
         ServerErrorKind::NoScript => (Unavailable, "the server forgets its scripts"),
         ServerErrorKind::ResponseError => generic_class(detail),
@@ -125,6 +127,9 @@ fn generic_class(detail: &str) -> (ErrorClass, &'static str) {
     // "ERR AUTH <password> called without any password configured for the default user"
     } else if detail.contains("without any password configured") {
         (InvalidConfig, LOG_IN)
+    // "ERR The user executing the script can't run this command or subcommand"
+    } else if detail.contains("user executing the script can't") {
+        (InvalidConfig, PERMISSIONS)
     // "ERR unknown command 'EVALSHA', with args beginning with: …"
     } else if detail.contains("unknown command") {
         (

@@ -6,10 +6,7 @@ use redis::Value;
 use warren_plugin_api::{Health, Stats, Status, StoreError, StoreResult, Timestamp};
 
 use crate::{
-    cleanup::remove_expired,
-    connection::{Connections, Repeat},
-    scan::Scanner,
-    script::unexpected,
+    cleanup::remove_expired, connection::Connections, scan::Scanner, script::unexpected,
     server::Info,
 };
 
@@ -21,9 +18,7 @@ const STATUSES_AT_ONCE: usize = 1_000;
 /// Asks the server whether it would serve a call, and what an operator should know.
 pub(crate) async fn check(connections: &Connections) -> StoreResult<Health> {
     let asked = Instant::now();
-    connections
-        .command(&redis::cmd("PING"), Repeat::Harmless)
-        .await?;
+    connections.command(&redis::cmd("PING")).await?;
     let took = asked.elapsed();
     let address = connections.address();
     let Some(info) = info(connections).await else {
@@ -53,9 +48,7 @@ pub(crate) async fn check(connections: &Connections) -> StoreResult<Health> {
 
 /// `None` for a user who may not ask.
 async fn info(connections: &Connections) -> Option<Info> {
-    let answer = connections
-        .command(&redis::cmd("INFO"), Repeat::Harmless)
-        .await;
+    let answer = connections.command(&redis::cmd("INFO")).await;
     answer.ok().map(Info::parse)
 }
 
@@ -91,7 +84,7 @@ async fn keeps_nothing(connections: &Connections, info: &Info) -> bool {
     }
     let mut command = redis::cmd("CONFIG");
     command.arg("GET").arg("save");
-    let points = match connections.command(&command, Repeat::Harmless).await {
+    let points = match connections.command(&command).await {
         Ok(Value::Map(pairs)) => pairs.into_iter().next().map(|(_, value)| value),
         Ok(Value::Array(pair)) => pair.into_iter().nth(1),
         _ => return false,
@@ -112,7 +105,7 @@ pub(crate) async fn stats(scanner: &Scanner<'_>) -> StoreResult<Stats> {
     .await?;
     let mut command = redis::cmd("ZCARD");
     command.arg(keys.scan_index());
-    let answer = connections.command(&command, Repeat::Harmless).await?;
+    let answer = connections.command(&command).await?;
     let Value::Int(indexed) = answer else {
         return Err(unexpected(&answer));
     };

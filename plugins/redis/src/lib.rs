@@ -42,7 +42,7 @@ pub mod fuzzing {
     /// The bytes under a result key.
     pub fn encode(record: &Record) -> Vec<u8> {
         let mut json = Vec::new();
-        crate::encode::encode(record, &mut json);
+        let _ = crate::encode::encode(record, &mut json);
         json
     }
 }

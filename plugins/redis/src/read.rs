@@ -4,7 +4,7 @@ use redis::Value;
 use warren_plugin_api::{BatchResult, Record, Status, StoreResult, Text, Timestamp};
 
 use crate::{
-    connection::{Connections, Repeat},
+    connection::Connections,
     decode::{HEAD_BYTES, decode, decode_head},
     keys::Keys,
     script::unexpected,
@@ -26,7 +26,7 @@ impl Reader<'_> {
     pub(crate) async fn get(&self, job_id: &str) -> StoreResult<Option<Record>> {
         let mut command = redis::cmd("GET");
         command.arg(self.keys.result(job_id));
-        let answer = self.connections.command(&command, Repeat::Harmless).await?;
+        let answer = self.connections.command(&command).await?;
         live_record(answer, Timestamp::now())
     }
 
@@ -99,7 +99,7 @@ impl Reader<'_> {
         for key in keys {
             command.arg(key);
         }
-        match self.connections.command(&command, Repeat::Harmless).await? {
+        match self.connections.command(&command).await? {
             Value::Array(answers) if answers.len() == expected => Ok(answers),
             answer => Err(unexpected(&answer)),
         }

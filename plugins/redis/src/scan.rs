@@ -8,7 +8,6 @@ use warren_plugin_api::{
 };
 
 use crate::{
-    connection::Repeat,
     cursor,
     decode::decode,
     keys::{Member, sortable},
@@ -125,11 +124,7 @@ impl Scanner<'_> {
             .arg("LIMIT")
             .arg(0)
             .arg(count);
-        let answer = self
-            .reader
-            .connections
-            .command(&command, Repeat::Harmless)
-            .await?;
+        let answer = self.reader.connections.command(&command).await?;
         let Value::Array(members) = answer else {
             return Err(unexpected(&answer));
         };
@@ -258,15 +253,17 @@ impl Scanner<'_> {
     /// Takes entries that lead nowhere out of the indexes. What fails here, a later scan repeats.
     async fn tidy(&self, missing: &[Vec<u8>]) {
         for missing in missing.chunks(ENTRIES_AT_ONCE) {
-            let mut call = self.scripts.tidy.call(
-                self.reader.keys,
-                std::iter::empty::<&str>(),
-                Timestamp::now(),
-            );
-            for member in missing {
-                call.arg(member);
-            }
-            if let Err(error) = self.scripts.tidy.run(self.reader.connections, &call).await {
+            let tidied = async {
+                let lane = self.reader.connections.lane().await?;
+                let tidy = &self.scripts.tidy;
+                let no_keys = std::iter::empty::<&str>();
+                let mut call = tidy.call(self.reader.keys, no_keys, Timestamp::now());
+                for member in missing {
+                    call.arg(member);
+                }
+                tidy.run(&lane, &call).await
+            };
+            if let Err(error) = tidied.await {
                 self.host.debug(format_args!("tidying up: {error}"));
                 return;
             }

@@ -3,11 +3,7 @@
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value};
 use warren_plugin_api::{StoreError, StoreResult, Timestamp};
 
-use crate::{
-    connection::{Connections, Repeat},
-    iso_time,
-    keys::Keys,
-};
+use crate::{connection::Lane, encode::expiry, iso_time, keys::Keys};
 
 macro_rules! script {
     ($file:literal) => {
@@ -29,10 +25,10 @@ pub(crate) struct Scripts {
 impl Scripts {
     pub(crate) fn new() -> Self {
         Self {
-            put: StoredScript::new(script!("put.lua"), Repeat::No),
-            delete: StoredScript::new(script!("delete.lua"), Repeat::No),
-            cleanup: StoredScript::new(script!("cleanup.lua"), Repeat::No),
-            tidy: StoredScript::new(script!("tidy.lua"), Repeat::Harmless),
+            put: StoredScript::new(script!("put.lua")),
+            delete: StoredScript::new(script!("delete.lua")),
+            cleanup: StoredScript::new(script!("cleanup.lua")),
+            tidy: StoredScript::new(script!("tidy.lua")),
         }
     }
 }
@@ -41,17 +37,15 @@ impl Scripts {
 pub(crate) struct StoredScript {
     hash: String,
     load: Cmd,
-    repeat: Repeat,
 }
 
 impl StoredScript {
-    fn new(code: &str, repeat: Repeat) -> Self {
+    fn new(code: &str) -> Self {
         let mut load = redis::cmd("SCRIPT");
         load.arg("LOAD").arg(code);
         Self {
             hash: Script::new(code).get_hash().to_owned(),
             load,
-            repeat,
         }
     }
 
@@ -73,20 +67,26 @@ impl StoredScript {
             command.arg(key);
         }
         command
-            .arg(now.unix_us())
+            .arg(&expiry(Some(now)))
             .arg(iso_time::sortable(now))
             .arg(keys.prefix());
         command
     }
 
-    /// Runs a call. A server that has forgotten the script, or never saw it, is given it first.
-    pub(crate) async fn run(&self, connections: &Connections, call: &Cmd) -> StoreResult<Value> {
-        let answer = connections.raw_command(call, self.repeat).await?;
+    /// Gives the script to the server.
+    pub(crate) const fn load(&self) -> &Cmd {
+        &self.load
+    }
+
+    /// Runs a call. A server that does not have the script, or has forgotten it, is given it first.
+    pub(crate) async fn run(&self, lane: &Lane, call: &Cmd) -> StoreResult<Value> {
+        let answer = lane.command(call).await;
         if !is_unknown_script(&answer) {
-            return answer.map_err(|error| connections.error(&error));
+            return answer.map_err(|error| lane.error(&error));
         }
-        connections.command(&self.load, Repeat::Harmless).await?;
-        connections.command(call, self.repeat).await
+        let described = |error| lane.error(&error);
+        lane.command(&self.load).await.map_err(described)?;
+        lane.command(call).await.map_err(described)
     }
 }
 

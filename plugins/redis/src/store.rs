@@ -46,7 +46,10 @@ impl ResultStore for RedisStore {
             ));
         }
         let keys = Keys::new(config.key_prefix.clone(), address.db());
-        let connections = Connections::new(address, &config, host.clone())?;
+        let scripts = Scripts::new();
+        // Most calls are writes, and several are under way before the first is answered.
+        let greeting = scripts.put.load().clone();
+        let connections = Connections::new(address, &config, greeting, host.clone())?;
         match connections.connect().await {
             Err(error) if error.class() != ErrorClass::Unavailable => return Err(error),
             // Logged by the connection; calls say so until the server is back.
@@ -56,7 +59,7 @@ impl ResultStore for RedisStore {
             config,
             keys,
             connections,
-            scripts: Scripts::new(),
+            scripts,
             host,
             unannounced: WarnOnce::default(),
             closed: watch::Sender::new(false),

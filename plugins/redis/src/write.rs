@@ -1,5 +1,8 @@
 //! Writing and deleting records.
 
+use std::collections::HashSet;
+
+use futures_util::{StreamExt, stream::FuturesOrdered};
 use redis::Cmd;
 use warren_plugin_api::{
     BatchResult, HostContext, Record, StoreError, StoreResult, Text, Timestamp, Write, WriteMode,
@@ -7,15 +10,17 @@ use warren_plugin_api::{
 };
 
 use crate::{
-    connection::Connections,
+    connection::{Connections, Lane},
     encode::encode,
     keys::Keys,
     script::{Scripts, flags},
     warn_once::WarnOnce,
 };
 
-/// Records that one script writes, while other clients of the server wait: about 3 ms.
-const RECORDS_AT_ONCE: usize = 512;
+/// Records that one script takes, while other clients of the server wait: about 1 ms.
+const RECORDS_AT_ONCE: usize = 128;
+/// Calls that are sent before the first is answered.
+const CALLS_AT_ONCE: usize = 3;
 /// Bytes of records that one script takes, unless a single one is larger.
 const BYTES_AT_ONCE: usize = 1024 * 1024;
 /// Redis takes no longer value (`proto-max-bulk-len`).
@@ -36,6 +41,7 @@ struct Prepared {
     keys: [String; 3],
     mode: &'static str,
     job_id: Text,
+    index_end: usize,
     expires_ms: Option<i64>,
     json: Vec<u8>,
 }
@@ -44,61 +50,95 @@ struct Prepared {
 #[derive(Default)]
 struct Chunk {
     writes: Vec<Prepared>,
+    job_ids: HashSet<Text>,
+    /// For each write that came here, why it is not sent.
+    refused: Vec<Option<StoreError>>,
     bytes: usize,
 }
 
+/// What came of a chunk.
+struct Answered {
+    refused: Vec<Option<StoreError>>,
+    written: Vec<bool>,
+    /// Why nothing is known of those that were sent.
+    error: Option<StoreError>,
+}
+
+impl Answered {
+    const fn all_failed(&self) -> bool {
+        self.error.is_some()
+    }
+
+    fn into_outcomes(self) -> impl Iterator<Item = StoreResult<WriteOutcome>> {
+        let mut written = self.written.into_iter();
+        let error = self.error;
+        self.refused.into_iter().map(move |refused| match refused {
+            Some(refusal) => Err(refusal),
+            None => match (written.next(), &error) {
+                (Some(true), _) => Ok(WriteOutcome::Written),
+                (Some(false), _) => Ok(WriteOutcome::Stale),
+                (None, Some(error)) => Err(error.clone()),
+                (None, None) => Err(StoreError::internal("a write was not answered")),
+            },
+        })
+    }
+}
+
 impl Writer<'_> {
-    /// Writes in portions, one after the other: so two writes of one job act in their order. The
-    /// next portion is made ready while the server works on the one before.
+    /// Writes in portions, over one connection: so two writes of one job act in their order. The
+    /// next portions are made ready and sent while the server works on the one before.
     pub(crate) async fn put_many(&self, writes: Vec<Write>) -> BatchResult<WriteOutcome> {
         let mut outcomes = Vec::with_capacity(writes.len());
         let mut writes = writes.into_iter().peekable();
-        let mut refused = Vec::new();
-        let mut chunk = self.next_chunk(&mut writes, &mut refused);
+        let lane = self.connections.lane().await?;
+        let mut under_way = FuturesOrdered::new();
+        let mut failed_from_the_first = true;
         loop {
-            let (written, (next_refused, next)) =
-                futures_util::future::join(self.write(&chunk), async {
-                    let mut refused = Vec::new();
-                    let next = self.next_chunk(&mut writes, &mut refused);
-                    (refused, next)
-                })
-                .await;
-            let mut written = match written {
-                Ok(written) => written.into_iter().map(Ok).collect::<Vec<_>>(),
-                // Some portions are known to be written: then each item has its own answer.
-                Err(error) if outcomes.is_empty() && next.is_empty() => return Err(error),
-                Err(error) => vec![Err(error); chunk.writes.len()],
+            while under_way.len() < CALLS_AT_ONCE && writes.peek().is_some() {
+                let chunk = self.next_chunk(&mut writes);
+                under_way.push_back(self.write(&lane, chunk));
+                // Sends it; an answer is not waited for.
+                let answered = tokio::select! {
+                    biased;
+                    answered = under_way.next() => answered,
+                    () = std::future::ready(()) => None,
+                };
+                if let Some(answered) = answered {
+                    failed_from_the_first &= answered.all_failed();
+                    outcomes.push(answered);
+                }
             }
-            .into_iter();
-            for refusal in refused {
-                outcomes.extend(match refusal {
-                    Some(error) => Some(Err(error)),
-                    None => written.next(),
-                });
-            }
-            if next_refused.is_empty() {
-                return Ok(outcomes);
-            }
-            (refused, chunk) = (next_refused, next);
+            let Some(answered) = under_way.next().await else {
+                break;
+            };
+            failed_from_the_first &= answered.all_failed();
+            outcomes.push(answered);
         }
+        if failed_from_the_first
+            && let Some(Answered {
+                error: Some(error), ..
+            }) = outcomes.first()
+        {
+            return Err(error.clone());
+        }
+        Ok(outcomes
+            .into_iter()
+            .flat_map(Answered::into_outcomes)
+            .collect())
     }
 
-    /// Makes as many writes ready as go into one call. `refused` gets an entry per write: why it
-    /// is refused, or `None`.
-    fn next_chunk(
-        &self,
-        writes: &mut std::iter::Peekable<std::vec::IntoIter<Write>>,
-        refused: &mut Vec<Option<StoreError>>,
-    ) -> Chunk {
+    /// Makes as many writes ready as go into one call.
+    fn next_chunk(&self, writes: &mut std::iter::Peekable<std::vec::IntoIter<Write>>) -> Chunk {
         let mut chunk = Chunk::default();
         while let Some(write) = writes.next_if(|write| chunk.has_room(write)) {
             match self.prepare(write) {
                 Ok(prepared) => {
                     chunk.bytes += prepared.json.len();
+                    chunk.job_ids.insert(prepared.job_id.clone());
                     chunk.writes.push(prepared);
-                    refused.push(None);
+                    chunk.refused.push(None);
                 }
-                Err(error) => refused.push(Some(error)),
+                Err(error) => chunk.refused.push(Some(error)),
             }
         }
         chunk
@@ -114,7 +154,7 @@ impl Writer<'_> {
             )));
         }
         let mut json = Vec::new();
-        encode(&record, &mut json);
+        let index_end = encode(&record, &mut json);
         if json.len() > MOST_JSON_BYTES {
             return Err(StoreError::too_large(format!(
                 "the record has {} bytes as JSON and Redis takes {MOST_JSON_BYTES}",
@@ -132,27 +172,44 @@ impl Writer<'_> {
                 WriteMode::IfAbsent => "a",
                 WriteMode::Always => "w",
             },
+            index_end,
             expires_ms: record.expires_at.map(expiry_ms),
             job_id: record.job_id,
             json,
         })
     }
 
-    async fn write(&self, chunk: &Chunk) -> StoreResult<Vec<WriteOutcome>> {
-        if chunk.is_empty() {
+    async fn write(&self, lane: &Lane, chunk: Chunk) -> Answered {
+        let (written, error) = match self.call(lane, &chunk.writes).await {
+            Ok(written) => (written, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        Answered {
+            refused: chunk.refused,
+            written,
+            error,
+        }
+    }
+
+    /// Whether each was written.
+    async fn call(&self, lane: &Lane, writes: &[Prepared]) -> StoreResult<Vec<bool>> {
+        if writes.is_empty() {
             return Ok(Vec::new());
         }
-        let record_keys = chunk.keys();
-        let mut call =
-            self.scripts
-                .put
-                .call(self.keys, record_keys.iter().copied(), Timestamp::now());
+        let record_keys: Vec<&str> = writes
+            .iter()
+            .flat_map(|write| &write.keys)
+            .map(String::as_str)
+            .collect();
+        let now = Timestamp::now();
+        let put = &self.scripts.put;
+        let mut call = put.call(self.keys, record_keys.into_iter(), now);
         call.arg(self.keys.channel());
-        for write in &chunk.writes {
+        for write in writes {
             add_write(&mut call, write);
         }
-        let answer = self.scripts.put.run(self.connections, &call).await?;
-        let (written, rest) = flags(&answer, chunk.writes.len())?;
+        let answer = put.run(lane, &call).await?;
+        let (written, rest) = flags(&answer, writes.len())?;
         if rest == b"!" {
             self.unannounced.warn(
                 self.host,
@@ -160,16 +217,7 @@ impl Writer<'_> {
                  completed jobs only when they ask again",
             );
         }
-        Ok(written
-            .into_iter()
-            .map(|written| {
-                if written {
-                    WriteOutcome::Written
-                } else {
-                    WriteOutcome::Stale
-                }
-            })
-            .collect())
+        Ok(written)
     }
 
     /// Deletes in portions.
@@ -198,33 +246,26 @@ impl Writer<'_> {
         for job_id in job_ids {
             call.arg(job_id.as_str());
         }
-        let answer = self.scripts.delete.run(self.connections, &call).await?;
+        let lane = self.connections.lane().await?;
+        let answer = self.scripts.delete.run(&lane, &call).await?;
         Ok(flags(&answer, job_ids.len())?.0)
     }
 }
 
 impl Chunk {
-    fn is_empty(&self) -> bool {
-        self.writes.is_empty()
-    }
-
     fn has_room(&self, write: &Write) -> bool {
-        self.is_empty()
-            || self.writes.len() < RECORDS_AT_ONCE
+        self.refused.is_empty()
+            || self.refused.len() < RECORDS_AT_ONCE
                 && self.bytes + write.record.size_bytes() <= BYTES_AT_ONCE
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        self.writes
-            .iter()
-            .flat_map(|write| &write.keys)
-            .map(String::as_str)
-            .collect()
+                // The script decides about all before it writes any.
+                && !self.job_ids.contains(&write.record.job_id)
     }
 }
 
 fn add_write(call: &mut Cmd, write: &Prepared) {
-    call.arg(write.mode).arg(write.job_id.as_str());
+    call.arg(format!("{}{}", write.mode, write.job_id.len()))
+        .arg(write.job_id.as_str())
+        .arg(write.index_end);
     match write.expires_ms {
         None => call.arg(""),
         Some(expires_ms) => call.arg(expires_ms),

@@ -11,11 +11,11 @@ for _, member in ipairs(due) do
     redis.call('ZREM', expiry_index, member)
   else
     local result_key = prefix .. ':result:' .. id
-    local status, _, expires, own_index = read(result_key)
-    if not status then
+    local head = read_head(result_key)
+    if head == '' then
       unlist(member)
       removed = removed + 1
-    elseif not own_index then
+    elseif not is_ours(head) then
       -- rabbitmq-arq wrote over it: Redis knows how long that lives.
       local left = redis.call('PTTL', result_key)
       if left > 0 then
@@ -23,17 +23,20 @@ for _, member in ipairs(due) do
       else
         redis.call('ZREM', expiry_index, member)
       end
-    elseif unquote(own_index) ~= index then
-      unlist(member, queue_of(unquote(own_index)))
-    elseif expires == '' then
-      redis.call('ZREM', expiry_index, member)
-    elseif not_after(expires, now) then
-      redis.call('DEL', result_key, prefix .. ':status:' .. id)
-      unlist(member)
-      removed = removed + 1
     else
-      local at = string.format('%.0f', math.ceil(tonumber(expires) / 1000))
-      redis.call('ZADD', expiry_index, at, member)
+      local _, _, expires = parts(head)
+      local own_index = index_of(result_key, head)
+      if own_index ~= index then
+        unlist(member, queue_in(own_index))
+      elseif sub(expires, 1, 1) == '1' then
+        redis.call('ZREM', expiry_index, member)
+      elseif has_expired(expires) then
+        redis.call('DEL', result_key, prefix .. ':status:' .. id)
+        unlist(member)
+        removed = removed + 1
+      else
+        redis.call('ZADD', expiry_index, milliseconds(expires), member)
+      end
     end
   end
 end

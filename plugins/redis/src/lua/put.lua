@@ -1,21 +1,24 @@
--- Writes records, each unless the record that is there is later.
+-- Writes records, each unless the record that is there is later. No job is among them twice.
 --
 -- KEYS[3..]: for each record its result key, its status key and its queue's set.
 -- ARGV[4] is the channel for completions, then for each record: mode (n newer, a absent,
--- w always), job id, expiry for Redis in milliseconds or '', and the JSON.
+-- w always) and length of the job id, the job id, where the index entry in the JSON ends, expiry
+-- for Redis in milliseconds or '', and the JSON.
 -- Returns one character per record, 1 written or 0 stale, then '!' when nobody could be told.
 local channel = ARGV[4]
 local outcomes, completed = {}, {}
+local values, expiries = {}, {}
+local value_count, expiry_count, completed_count = 0, 0, 0
 local listed, expiring, members, kept_until = {}, {}, {}, {}
 local failure
 
-local function replaces(status, retries, old_status, old_retries)
-  local rank, old_rank = RANK[status], RANK[old_status]
-  if status == 'queued' and old_rank == 3 then
+local function replaces(letter, attempt, old_letter, old_attempt)
+  local rank, old_rank = RANK[letter], RANK[old_letter]
+  if rank == 0 and old_rank == 3 then
     return false
   end
-  if retries ~= old_retries then
-    return retries > old_retries
+  if attempt ~= old_attempt then
+    return attempt > old_attempt
   end
   return rank > old_rank or (rank == old_rank and rank < 3)
 end
@@ -23,86 +26,107 @@ end
 -- One command for many items, in portions that fit on Lua's stack.
 local function call_with(command, key, items)
   for from = 1, #items, 1000 do
-    local reply = redis.pcall(command, key, unpack(items, from, math.min(from + 999, #items)))
+    local upto = math.min(from + 999, #items)
+    local reply
+    if key then
+      reply = redis.pcall(command, key, unpack(items, from, upto))
+    else
+      reply = redis.pcall(command, unpack(items, from, upto))
+    end
     if type(reply) == 'table' and reply.err then
       failure = failure or reply
+      return
     end
   end
 end
 
+-- Does what has been decided. The first command is the one that can fail: Redis checks memory,
+-- role and disk before the first write of a script.
 local function flush()
+  call_with('MSET', nil, values)
+  if failure then
+    return
+  end
+  for at = 1, expiry_count, 2 do
+    redis.call('PEXPIREAT', expiries[at], expiries[at + 1])
+  end
   call_with('ZADD', scan_index, listed)
   call_with('ZADD', expiry_index, expiring)
   for key, ids in pairs(members) do
     call_with('SADD', key, ids)
   end
-  listed, expiring, members = {}, {}, {}
-end
-
-local function write(result_key, status_key, status, expires_ms, json)
-  local reply
-  if expires_ms == '' then
-    reply = redis.pcall('SET', result_key, json)
-    if not reply.err then
-      reply = redis.pcall('SET', status_key, status)
-    end
-  else
-    reply = redis.pcall('SET', result_key, json, 'PXAT', expires_ms)
-    if not reply.err then
-      reply = redis.pcall('SET', status_key, status, 'PXAT', expires_ms)
-    end
-  end
-  return reply.err and reply
+  values, expiries, listed, expiring, members = {}, {}, {}, {}, {}
+  value_count, expiry_count = 0, 0
 end
 
 for number = 0, (#KEYS - 2) / 3 - 1 do
-  local result_key, status_key, set_key =
-    KEYS[3 + number * 3], KEYS[4 + number * 3], KEYS[5 + number * 3]
-  local mode, id = ARGV[5 + number * 4], ARGV[6 + number * 4]
-  local expires_ms, json = ARGV[7 + number * 4], ARGV[8 + number * 4]
-  local status, retries, expires, index = string.match(json, HEAD)
-  retries = tonumber(retries)
-  local old_status, old_retries, old_expires, old_index, old_queue = read(result_key)
+  local key_at, argument_at = 3 + number * 3, 5 + number * 5
+  local result_key, status_key, set_key = KEYS[key_at], KEYS[key_at + 1], KEYS[key_at + 2]
+  local mode, id, index_end = ARGV[argument_at], ARGV[argument_at + 1], ARGV[argument_at + 2]
+  local expires_ms, json = ARGV[argument_at + 3], ARGV[argument_at + 4]
+  local letter, attempt, expires = parts(json)
+  local way = sub(mode, 1, 1)
 
-  local stale = false
-  if old_status and mode ~= 'w' and not has_expired(old_expires, old_index) then
-    if mode == 'a' then
-      stale = true
-    elseif old_status ~= 'corrupt' then
-      stale = not replaces(status, retries, old_status, old_retries)
+  local head = read_head(result_key)
+  local ours = head ~= '' and is_ours(head)
+  local stale, old_letter, old_attempt, old_expires, old_queue = false
+  if head ~= '' then
+    if ours then
+      old_letter, old_attempt, old_expires = parts(head)
+    else
+      old_letter, old_attempt, old_expires, old_queue = read_foreign(result_key)
+    end
+    if way ~= 'w' and not has_expired(old_expires) then
+      stale = way == 'a'
+        or (old_letter ~= nil and not replaces(letter, attempt, old_letter, old_attempt))
     end
   end
 
   if stale then
-    outcomes[#outcomes + 1] = '0'
+    outcomes[number + 1] = '0'
   else
-    local gone = expires ~= '' and not_after(expires, now)
-    if gone then
-      redis.call('DEL', result_key, status_key)
-    else
-      -- The only thing that can fail: Redis checks memory, role and disk before the first write.
-      failure = write(result_key, status_key, status, expires_ms, json)
-      if failure then
-        break
-      end
+    outcomes[number + 1] = '1'
+    local word = WORD[letter]
+    if RANK[letter] == 3 then
+      local at = completed_count
+      completed[at + 1], completed[at + 2], completed[at + 3] = word, ':', sub(mode, 2)
+      completed[at + 4], completed[at + 5] = ':', id
+      completed_count = at + 5
     end
-    outcomes[#outcomes + 1] = '1'
-    if RANK[status] == 3 then
-      completed[#completed + 1] = status .. ':' .. #id .. ':' .. id
-    end
+    local gone = has_expired(expires)
+    -- With the quote that ends them, or one may be the beginning of the other.
+    local same = ours and sub(head, INDEX_AT, index_end + 1) == sub(json, INDEX_AT, index_end + 1)
+    local index = not same and unquote(sub(json, INDEX_AT, index_end))
 
-    if old_index and (gone or old_index ~= index) then
+    if ours and (gone or not same) then
       flush()
-      unlist(unquote(old_index) .. id, not gone and queue_of(unquote(index)) or nil)
+      local old_index = index_of(result_key, head)
+      same = old_index == index
+      if gone or not same then
+        unlist(old_index .. id, not gone and queue_in(index) or nil)
+      end
     elseif old_queue and (gone or queue_key(old_queue) ~= set_key) then
       redis.pcall('SREM', queue_key(old_queue), id)
     end
-    if not gone then
-      if old_index ~= index then
-        local member = unquote(index) .. id
+
+    if gone then
+      redis.call('DEL', result_key, status_key)
+    else
+      local at = value_count
+      values[at + 1], values[at + 2], values[at + 3], values[at + 4] =
+        result_key, json, status_key, word
+      value_count = at + 4
+      if expires_ms ~= '' then
+        at = expiry_count
+        expiries[at + 1], expiries[at + 2], expiries[at + 3], expiries[at + 4] =
+          result_key, expires_ms, status_key, expires_ms
+        expiry_count = at + 4
+      end
+      if not same then
+        local member = index .. id
         listed[#listed + 1] = '0'
         listed[#listed + 1] = member
-        if expires ~= '' then
+        if expires_ms ~= '' then
           expiring[#expiring + 1] = expires_ms
           expiring[#expiring + 1] = member
         end
@@ -112,36 +136,39 @@ for number = 0, (#KEYS - 2) / 3 - 1 do
           members[set_key] = set
         end
         set[#set + 1] = id
-      elseif expires ~= '' and (old_expires == '' or not not_after(old_expires, expires)) then
+      elseif expires < old_expires then
         -- A later expiry is left to the cleanup, which looks at the record again.
         expiring[#expiring + 1] = expires_ms
-        expiring[#expiring + 1] = unquote(index) .. id
+        expiring[#expiring + 1] = unquote(sub(json, INDEX_AT, index_end)) .. id
       end
       local kept = kept_until[set_key]
-      if expires == '' then
-        kept_until[set_key] = false
-      elseif kept == nil or (kept and tonumber(expires_ms) > kept) then
-        kept_until[set_key] = tonumber(expires_ms)
+      if not kept or kept < expires then
+        kept_until[set_key] = expires
       end
     end
   end
+  if failure then
+    break
+  end
 end
-flush()
+if not failure then
+  flush()
+end
 
 -- rabbitmq-arq gives the set the life of its own latest record, which may be shorter than ours.
 for set_key, kept in pairs(kept_until) do
-  local left = redis.call('PTTL', set_key)
-  if left >= 0 then
-    if not kept then
+  local left = redis.pcall('PTTL', set_key)
+  if type(left) == 'number' and left >= 0 then
+    if sub(kept, 1, 1) == '1' then
       redis.call('PERSIST', set_key)
-    elseif kept > tonumber(now) / 1000 + left then
-      redis.call('PEXPIREAT', set_key, string.format('%.0f', kept))
+    elseif tonumber(milliseconds(kept)) > tonumber(milliseconds(now)) + left then
+      redis.call('PEXPIREAT', set_key, milliseconds(kept))
     end
   end
 end
 
 local told = ''
-if #completed > 0 then
+if completed_count > 0 and not failure then
   local reply = redis.pcall('PUBLISH', channel, table.concat(completed))
   if type(reply) == 'table' and reply.err then
     told = '!'

@@ -1,29 +1,41 @@
 -- What every script begins with: how a stored record is read, compared and unlisted.
 --
--- ARGV[1] is now in microseconds, ARGV[2] now as text in UTC, ARGV[3] the key prefix.
--- Times are decimal text throughout: Lua's numbers are doubles and lose microseconds after 2255.
+-- ARGV[1] is now as records have it, ARGV[2] now as text in UTC, ARGV[3] the key prefix.
 local now, now_text, prefix = ARGV[1], ARGV[2], ARGV[3]
 local scan_index, expiry_index = KEYS[1], KEYS[2]
 
--- A record of Warren's begins like this; reading these bytes is enough to decide about a write.
--- The quote that ends the index cannot be one within it: those are escaped.
-local HEAD = '^{"status":"([a-z_]+)","retry_count":(%-?%d+),"warren":{"expires":"(%-?%d*)","index":"(.-)"},"job_id":'
-local HEAD_BYTES = 512
-local RANK = { queued = 0, in_progress = 1, retrying = 2, completed = 3, failed = 3, aborted = 3 }
+-- A record of Warren's begins with OURS and then, in fixed places, what decides about a write:
+-- a letter for its status, its attempt, its expiry; then its index entry as JSON text up to a
+-- quote. All of one width, so that they compare as text: Lua's numbers lose microseconds.
+local OURS = '{"warren":"'
+local HEAD_END = '95'
+local INDEX_AT = 40
+local RANK = { q = 0, i = 1, r = 2, c = 3, f = 3, a = 3 }
+local WORD = {
+  q = 'queued', i = 'in_progress', r = 'retrying', c = 'completed', f = 'failed', a = 'aborted',
+}
+local LETTER = {}
+for letter, word in pairs(WORD) do
+  LETTER[word] = letter
+end
 
--- Whether time `a` is at or before time `b`, exactly.
-local function not_after(a, b)
-  local x, y = tonumber(a), tonumber(b)
-  if x ~= y or a == b then
-    return x <= y
-  end
-  if x < 0 then
-    a, b = string.sub(b, 2), string.sub(a, 2)
-  end
-  if #a ~= #b then
-    return #a < #b
-  end
-  return a < b
+local sub = string.sub
+
+-- Status, attempt and expiry in the head of a record.
+local function parts(head)
+  return sub(head, 12, 12), sub(head, 13, 22), sub(head, 23, 39)
+end
+
+-- Whether the record counts no more. Its expiry begins with 1 when there is none.
+local function has_expired(expires)
+  return expires <= now
+end
+
+-- The first whole millisecond at which an expiry has passed, as text.
+local function milliseconds(expires)
+  local high, low = tonumber(sub(expires, 2, 9), 16), tonumber(sub(expires, 10), 16)
+  local micros = (high - 2147483648) * 4294967296 + low
+  return string.format('%.0f', math.ceil(micros / 1000))
 end
 
 -- The text that a JSON string without its quotes stands for.
@@ -34,62 +46,59 @@ local function unquote(text)
   return cjson.decode('["' .. text .. '"]')[1]
 end
 
--- A record that is not Warren's: rabbitmq-arq wrote it, or it is damaged.
+-- The index entry of a record of Warren's, of which `head` has been read.
+local function index_of(key, head)
+  local index = string.match(head, '^(.-)","job_id":', INDEX_AT)
+    or string.match(redis.call('GET', key), '^(.-)","job_id":', INDEX_AT)
+  return unquote(index or '')
+end
+
+local NEVER, PAST = '1', '0'
+
+-- Whether the time that Python wrote has passed.
+local function expiry_of_text(text)
+  local clock, fraction, zone =
+    string.match(text, '^(%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d)(%.?%d*)(.*)$')
+  if not clock or (zone ~= 'Z' and zone ~= '+00:00') then
+    return NEVER
+  end
+  if fraction == '' then
+    fraction = '.'
+  end
+  local padded = clock .. sub(fraction .. '000000', 1, 7)
+  return padded <= now_text and PAST or NEVER
+end
+
+-- A record that is not Warren's: rabbitmq-arq wrote it, or it is damaged, which has no status.
 local function read_foreign(key)
   local text = redis.pcall('GET', key)
   if type(text) ~= 'string' then
-    return 'corrupt', 0, ''
+    return nil, nil, NEVER
   end
-  local read, record = pcall(cjson.decode, text)
-  if not read or type(record) ~= 'table' or not RANK[record.status] then
-    return 'corrupt', 0, ''
+  local decoded, record = pcall(cjson.decode, text)
+  local letter = decoded and type(record) == 'table' and LETTER[record.status]
+  if not letter then
+    return nil, nil, NEVER
   end
   local retries = record.retry_count
   if retries == nil then
     retries = 0
   elseif type(retries) ~= 'number' then
-    return 'corrupt', 0, ''
+    return nil, nil, NEVER
   end
-  local expires = type(record.expires_at) == 'string' and record.expires_at or ''
-  local queue = type(record.queue_name) == 'string' and record.queue_name or nil
-  return record.status, retries, expires, nil, queue
+  local attempt = string.format('%010.0f', math.min(math.max(retries + 1, 0), 4294967295))
+  local expires = type(record.expires_at) == 'string' and expiry_of_text(record.expires_at) or NEVER
+  return letter, attempt, expires, type(record.queue_name) == 'string' and record.queue_name or nil
 end
 
--- Status, retry count, expiry, index entry and queue of the record under `key`; nil when there is
--- none. The index entry is nil for a record that is not Warren's, the queue for one that is.
-local function read(key)
-  local head = redis.pcall('GETRANGE', key, 0, HEAD_BYTES - 1)
-  if head == '' then
-    return nil
-  end
-  if type(head) == 'string' then
-    local status, retries, expires, index = string.match(head, HEAD)
-    if not status and #head == HEAD_BYTES then
-      status, retries, expires, index = string.match(redis.call('GET', key), HEAD)
-    end
-    if status and RANK[status] then
-      return status, tonumber(retries), expires, index
-    end
-  end
-  return read_foreign(key)
+-- The beginning of the record under `key`; '' when there is none, nil for another type of key.
+local function read_head(key)
+  local head = redis.pcall('GETRANGE', key, '0', HEAD_END)
+  return type(head) == 'string' and head or nil
 end
 
-local function has_expired(expires, index)
-  if expires == '' then
-    return false
-  end
-  if index then
-    return not_after(expires, now)
-  end
-  local clock, fraction, zone =
-    string.match(expires, '^(%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d)(%.?%d*)(.*)$')
-  if not clock or (zone ~= 'Z' and zone ~= '+00:00') then
-    return false
-  end
-  if fraction == '' then
-    fraction = '.'
-  end
-  return clock .. string.sub(fraction .. '000000', 1, 7) <= now_text
+local function is_ours(head)
+  return head ~= nil and sub(head, 1, 11) == OURS and RANK[sub(head, 12, 12)] ~= nil
 end
 
 local function queue_key(queue)
@@ -99,12 +108,12 @@ end
 -- Index entry, queue and job id of a member of the indexes; nil for what Warren did not put there.
 local function split(member)
   local digits = string.match(member, '^%d+', 17)
-  if not digits or string.sub(member, 17 + #digits, 17 + #digits) ~= ':' then
+  if not digits or sub(member, 17 + #digits, 17 + #digits) ~= ':' then
     return nil
   end
   local from = 18 + #digits
   local upto = from + tonumber(digits) - 1
-  return string.sub(member, 1, upto), string.sub(member, from, upto), string.sub(member, upto + 1)
+  return sub(member, 1, upto), sub(member, from, upto), sub(member, upto + 1)
 end
 
 -- Takes a job out of both indexes and, unless it stays there, out of its queue's set.
@@ -117,7 +126,7 @@ local function unlist(member, stays_in)
   end
 end
 
-local function queue_of(index)
+local function queue_in(index)
   local _, queue = split(index)
   return queue
 end

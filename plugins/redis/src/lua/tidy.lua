@@ -5,11 +5,15 @@ for number = 4, #ARGV do
   if not index then
     redis.call('ZREM', scan_index, member)
   else
-    local status, _, _, own_index = read(prefix .. ':result:' .. id)
-    if not status then
+    local result_key = prefix .. ':result:' .. id
+    local head = read_head(result_key)
+    if head == '' then
       unlist(member)
-    elseif own_index and unquote(own_index) ~= index then
-      unlist(member, queue_of(unquote(own_index)))
+    elseif is_ours(head) then
+      local own_index = index_of(result_key, head)
+      if own_index ~= index then
+        unlist(member, queue_in(own_index))
+      end
     end
   end
 end
