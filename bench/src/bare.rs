@@ -23,7 +23,7 @@ use warren_plugin_api::{Payload, Timestamp};
 
 use crate::{
     error::{BenchError, ensure},
-    servers::Servers,
+    servers::{self, Servers},
 };
 
 /// How long results are kept, as by Warren's default.
@@ -196,7 +196,7 @@ pub(crate) async fn run_jobs(
     tokio::try_join!(consuming, counting)?;
     let took = began.elapsed();
 
-    connection.close(200, "done".into()).await?;
+    servers::close(&connection).await;
     Ok(took)
 }
 

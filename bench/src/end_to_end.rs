@@ -8,7 +8,7 @@ use crate::{
     figures::{Measure, Unit},
     options::{Options, StoreKind},
     plugins,
-    servers::Servers,
+    servers::{self, Servers},
     warren_side,
 };
 
@@ -88,7 +88,7 @@ async fn one_round(options: &Options, servers: &Servers, who: Who) -> Result<f64
         warren_side::all_completed(&client, &job_ids).await?;
     }
     broker.close().await;
-    connection.close(200, "done".into()).await?;
+    servers::close(&connection).await;
     store.close().await?;
     ensure("messages left", servers.delete_queue(&queue).await?, 0)?;
     servers.delete_keys().await?;

@@ -22,7 +22,7 @@ use crate::{
     figures::{Measure, Unit},
     options::{Options, StoreKind},
     plugins,
-    servers::Servers,
+    servers::{self, Servers},
     warren_side::{self, BATCH},
 };
 
@@ -100,7 +100,7 @@ impl<'a> Rig<'a> {
     async fn close(self) -> Result<(), BenchError> {
         self.client.broker().close().await;
         self.client.store().close().await?;
-        self.connection.close(200, "done".into()).await?;
+        servers::close(&self.connection).await;
         Ok(())
     }
 

@@ -42,6 +42,8 @@ pub(crate) enum BenchError {
         file: PathBuf,
         error: std::io::Error,
     },
+    #[error("this process cannot listen for signals: {0}")]
+    Signals(std::io::Error),
     #[error("a thread that measured has panicked")]
     Panicked,
     #[error("lapin: {0}")]

@@ -24,7 +24,7 @@ use crate::{
     figures::{Measure, Unit, quantile},
     options::{Options, StoreKind},
     plugins,
-    servers::Servers,
+    servers::{self, Servers},
     warren_side,
 };
 
@@ -139,8 +139,7 @@ impl<'a> BareRig<'a> {
     async fn stop(self) -> Result<(), BenchError> {
         drop(self.worker);
         for connection in &self.connections {
-            // The worker's channel is closing already, which is an error to the connection.
-            let _ = connection.close(200, "done".into()).await;
+            servers::close(connection).await;
         }
         for queue in [&self.queue, &self.reply_queue] {
             self.servers.delete_queue(queue).await?;
@@ -187,7 +186,7 @@ impl<'a> WarrenRig<'a> {
     async fn start(servers: &'a Servers) -> Result<Self, BenchError> {
         let connection = servers.amqp().await?;
         let queue = servers.queue(&connection.create_channel().await?).await?;
-        connection.close(200, "done".into()).await?;
+        servers::close(&connection).await;
 
         let settings = servers.broker_settings()?;
         let shutdown = Shutdown::new();

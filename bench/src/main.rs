@@ -25,6 +25,7 @@ use error::BenchError;
 use figures::Measure;
 use options::{Command, Options};
 use servers::Servers;
+use warren::worker::{Shutdown, signals::listen};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -47,15 +48,17 @@ fn failed(error: &BenchError) -> ExitCode {
 }
 
 /// Measures what was asked for. Whatever was made on the servers is deleted at the end, also
-/// after an error and on Ctrl-C.
+/// after an error, on Ctrl-C and on SIGTERM.
 async fn run(options: &Options) -> Result<Vec<Measure>, BenchError> {
     if options.command == Command::StoreCall {
         return store_call::measure(options).await;
     }
+    let interrupted = Shutdown::new();
+    let _listener = listen(interrupted.clone()).map_err(BenchError::Signals)?;
     let servers = Servers::find().await?;
     let measured = tokio::select! {
         measured = measure(options, &servers) => measured,
-        _ = tokio::signal::ctrl_c() => Err(BenchError::Interrupted),
+        () = interrupted.stopping() => Err(BenchError::Interrupted),
     };
     let cleaned = servers.clean_up().await;
     let measures = measured?;

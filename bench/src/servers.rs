@@ -47,8 +47,7 @@ impl Servers {
             queues: Mutex::default(),
         };
         let connection = servers.amqp().await?;
-        // It was only to see whether somebody answers.
-        let _ = connection.close(200, "done".into()).await;
+        close(&connection).await;
         servers.redis().await?;
         Ok(servers)
     }
@@ -113,7 +112,7 @@ impl Servers {
         let channel = connection.create_channel().await?;
         let left = delete(&channel, queue.as_str()).await?;
         self.lock().remove(queue.as_str());
-        connection.close(200, "done".into()).await?;
+        close(&connection).await;
         Ok(left)
     }
 
@@ -153,7 +152,7 @@ impl Servers {
             for queue in queues {
                 delete(&channel, &queue).await?;
             }
-            connection.close(200, "done".into()).await?;
+            close(&connection).await;
             tokio::time::sleep(LAST_WRITES).await;
         }
         self.delete_keys().await
@@ -162,6 +161,12 @@ impl Servers {
     fn lock(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Closes a connection that has done its work.
+pub(crate) async fn close(connection: &Connection) {
+    // It is an error when one of its channels is closing already, as a dropped one is.
+    let _ = connection.close(200, "done".into()).await;
 }
 
 async fn delete(channel: &Channel, queue: &str) -> Result<u32, BenchError> {
