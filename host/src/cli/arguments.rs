@@ -96,6 +96,12 @@ pub(super) enum Command {
     /// Look at jobs that failed for good, and run them again.
     #[command(subcommand)]
     Dlq(DlqCommand),
+    /// Look at results that wait for the store, and bring them to it.
+    ///
+    /// While the store is down, workers keep results in the spool (worker.spool) and bring them to
+    /// the store when it is back. These commands are about what is there now.
+    #[command(subcommand)]
+    Spool(SpoolCommand),
     /// List store plugins, or check one.
     #[command(subcommand)]
     Plugins(PluginsCommand),
@@ -366,6 +372,20 @@ pub(super) enum DlqCommand {
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SpoolCommand {
+    /// Show how many results wait, and in whose spool.
+    Status,
+    /// List results that wait.
+    Inspect {
+        /// The most results to list.
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+    /// Bring what dead workers left to the store. Living workers do so by themselves.
+    Drain,
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,7 +6,7 @@ use crate::{
     config::ConfigError,
     function::command::CommandError,
     store::OpenError,
-    worker::{WorkerError, signals::StopSignal},
+    worker::{SpoolError, WorkerError, signals::StopSignal},
 };
 use warren_plugin_api::StoreError;
 
@@ -163,6 +163,13 @@ impl From<WorkerError> for CliError {
             error @ WorkerError::InvalidOption { .. } => Self::new(Exit::Usage, error.to_string()),
             error => Self::new(Exit::Failure, error.to_string()),
         }
+    }
+}
+
+impl From<SpoolError> for CliError {
+    fn from(error: SpoolError) -> Self {
+        Self::new(Exit::Failure, error.to_string())
+            .with_hint("set worker.spool.dir to a folder that can be written")
     }
 }
 

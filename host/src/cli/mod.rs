@@ -12,6 +12,7 @@ mod plugins;
 mod queue;
 mod results;
 mod session;
+mod spool;
 mod worker;
 
 use std::process::ExitCode;
@@ -85,6 +86,7 @@ async fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, CliErro
         Command::Results(command) => results::run(&session()?, command, output).await,
         Command::Queue(command) => queue::run(&session()?, command, output).await,
         Command::Dlq(command) => dlq::run(&session()?, command, output).await,
+        Command::Spool(command) => spool::run(&session()?, command, output).await,
         Command::Plugins(command) => plugins::run(&global, command, output).await,
         Command::Config(command) => config_command::run(&session()?, &command, output).await,
         Command::Demo(command) => demo::run(&global, &command, output).await,

@@ -1,14 +1,17 @@
 //! `warren worker`
 
+use std::sync::Arc;
+
 use super::{
     arguments::WorkerCommand,
     error::{CliError, Exit},
     output::Output,
     session::Session,
+    spool,
 };
 use crate::{
     store::Store,
-    worker::{Burst, Shutdown, Worker, WorkerReport, signals},
+    worker::{Burst, DiskSpool, Shutdown, Worker, WorkerReport, signals},
 };
 
 pub(super) async fn run(
@@ -32,7 +35,13 @@ pub(super) async fn run(
         .functions(functions)
         .concurrency(settings.concurrency.into())
         .grace(settings.shutdown_grace)
+        .when_spool_full(settings.spool.when_full)
         .result_ttl(session.loaded.config.result_store.ttl);
+    if settings.spool.durable {
+        let folder = spool::folder(&session.loaded.config)?;
+        let spool = DiskSpool::open(&folder, settings.spool.max_bytes)?;
+        builder = builder.spool(Arc::new(spool));
+    }
     if let Some(prefetch) = settings.prefetch {
         builder = builder.prefetch(prefetch);
     }

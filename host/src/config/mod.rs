@@ -7,5 +7,6 @@ mod settings;
 pub use layers::{ConfigError, Layers, Loaded, Origin};
 pub use redact::{redact_url, redacted};
 pub use settings::{
-    BrokerConfig, Config, LogConfig, LogFormat, PluginsConfig, ResultStoreConfig, WorkerConfig,
+    BrokerConfig, Config, LogConfig, LogFormat, PluginsConfig, ResultStoreConfig, SpoolConfig,
+    WorkerConfig,
 };

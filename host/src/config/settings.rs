@@ -8,6 +8,7 @@ use crate::{
     broker::{BrokerError, BrokerSettings, QueueName, QueueType},
     client::DEFAULT_QUEUE,
     function::command::FunctionConfig,
+    worker::WhenFull,
 };
 
 /// Everything that can be configured.
@@ -105,6 +106,8 @@ pub struct WorkerConfig {
     /// How long running jobs may go on after the first signal to stop.
     #[serde(with = "crate::duration_text")]
     pub shutdown_grace: Duration,
+    /// Where results wait while the store is down.
+    pub spool: SpoolConfig,
 }
 
 impl Default for WorkerConfig {
@@ -115,6 +118,33 @@ impl Default for WorkerConfig {
             prefetch: None,
             name: None,
             shutdown_grace: Duration::from_secs(30),
+            spool: SpoolConfig::default(),
+        }
+    }
+}
+
+/// `[worker.spool]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SpoolConfig {
+    /// Keep results on disk, so that they survive the worker. Else in its memory.
+    pub durable: bool,
+    /// The folder to keep them in; the user's state folder when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+    /// The most bytes that a worker keeps there.
+    pub max_bytes: u64,
+    /// What to do when it is full, or its disk is: `stop` or `drop`.
+    pub when_full: WhenFull,
+}
+
+impl Default for SpoolConfig {
+    fn default() -> Self {
+        Self {
+            durable: true,
+            dir: None,
+            max_bytes: 1 << 30,
+            when_full: WhenFull::Stop,
         }
     }
 }

@@ -313,14 +313,14 @@ impl Job {
     }
 
     /// The message goes back to its queue: what followed from it could not be sent.
-    fn requeue(self: Box<Self>) {
+    fn requeue(self) {
         self.shared.stats.0.requeued.increment();
         settle(self.delivery.acker, Settle::Requeue);
     }
 
     /// The job ran and has to run again: whoever runs it is not to think that this worker died
     /// of it.
-    fn give_back(self: Box<Self>, attempt: Arc<Attempt>) {
+    fn give_back(self, attempt: Arc<Attempt>) {
         tracing::info!("given back to its queue");
         self.shared.stats.0.requeued.increment();
         self.shared.results.given_back(attempt, self.delivery.acker);

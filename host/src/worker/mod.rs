@@ -45,6 +45,7 @@ pub use burst::Burst;
 pub use disk_spool::{DiskSpool, SpoolError, Survey};
 pub use error::WorkerError;
 pub use hooks::{HookError, HookResult, Hooks, JobEnd, JobInfo, StartupContext};
+pub use replay::{Brought, bring_to_store};
 pub use shutdown::Shutdown;
 pub use spool::{MemorySpool, Spool, Spooled, WhenFull};
 pub use stats::{WorkerReport, WorkerStats};

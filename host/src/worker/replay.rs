@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use warren_plugin_api::{ErrorClass, StoreError, StoreResult, Write, WriteOutcome};
 
 use super::{
+    DiskSpool,
     attempt::lighten,
     results::MAX_BATCH_BYTES,
     spool::{Spool, Spooled},
@@ -179,6 +180,39 @@ impl Replay {
             answer = self.store.put(write.clone()).await;
         }
     }
+}
+
+/// What [`bring_to_store`] has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Brought {
+    /// Records that the store has taken, or knew a later one of.
+    pub taken: usize,
+    /// Records that it refused for good.
+    pub refused: usize,
+}
+
+/// Brings everything in `spool` to `store`; `progress` is told how many records each step was.
+///
+/// # Errors
+/// The store takes no more; what it has not taken stays in the spool.
+pub async fn bring_to_store(
+    store: &Store,
+    spool: &DiskSpool,
+    progress: impl Fn(u64),
+) -> StoreResult<Brought> {
+    let mut replay = Replay::new(store.clone(), Arc::new(spool.clone()));
+    let mut brought = Brought::default();
+    while !spool.is_empty() {
+        let round = replay.round().await;
+        brought.taken += round.taken;
+        brought.refused += round.lost;
+        progress((round.taken + round.lost) as u64);
+        if round.taken + round.lost == 0 {
+            let unread = || StoreError::internal("what is left in the spool cannot be read");
+            return Err(round.error.unwrap_or_else(unread));
+        }
+    }
+    Ok(brought)
 }
 
 /// Whether the error is about the store, not about the record.
