@@ -52,7 +52,7 @@ async def outcome(job):
 async def read(client, ids):
     known = {}
     for job_id in ids:
-        job = await client.get_job(job_id)
+        job = client.get_job(job_id)
         status = await client.get_job_status(job_id)
         record = await client.get_job_result(job_id)
         known[job_id] = {

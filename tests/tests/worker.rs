@@ -22,6 +22,8 @@ mod faults;
 mod lifecycle;
 #[path = "worker/messages.rs"]
 mod messages;
+#[path = "worker/pool.rs"]
+mod pool;
 #[path = "worker/results.rs"]
 mod results;
 #[path = "worker/signals.rs"]
