@@ -114,8 +114,14 @@ fn check_query(url: &Url, unix: bool) -> StoreResult<()> {
     };
     for (name, value) in url.query_pairs() {
         if !known.contains(&name.as_ref()) {
+            // What does not look like a name may be part of a password with a `?` in it.
+            let is_name = name.len() <= 32
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
             return Err(invalid(format!(
-                "redis_url has the unknown option {name}, expected {}",
+                "redis_url has the unknown option {}, expected {}; in a password write ? as %3F",
+                if is_name { &name } else { "…" },
                 known.join(", ")
             )));
         }
@@ -284,6 +290,7 @@ mod tests {
                 "unknown option database",
             ),
             ("rediss://u:s3cret@host#s3cret", "insecure"),
+            ("redis://u:6?s3cret@host/0", "unknown option …"),
             ("redis://u:s3cret@host#insecure", "not rediss"),
         ] {
             let error = address(url).unwrap_err().to_string();

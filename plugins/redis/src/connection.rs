@@ -73,6 +73,8 @@ struct Live {
     connection: MultiplexedConnection,
     /// The server closed it; only with RESP3 this is known before the next call.
     ended: Arc<AtomicBool>,
+    /// A sign of life has been asked for.
+    doubted: Arc<AtomicBool>,
 }
 
 impl Connections {
@@ -350,6 +352,7 @@ impl Shared {
             number: self.last_number.fetch_add(1, Ordering::Relaxed),
             connection,
             ended,
+            doubted: Arc::default(),
         })
     }
 
@@ -396,6 +399,9 @@ impl Drop for Outstanding<'_> {
         let Some(mut live) = self.live.take() else {
             return;
         };
+        if live.doubted.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let slot = Arc::clone(self.slot);
         self.slot.shared.runtime.spawn(async move {
             let answer = live
@@ -405,6 +411,7 @@ impl Drop for Outstanding<'_> {
             if answer.is_err_and(|error| fate(&error) == Fate::Discard) {
                 slot.discard(live.number);
             }
+            live.doubted.store(false, Ordering::Release);
         });
     }
 }

@@ -27,7 +27,7 @@ async fn every_rule_is_kept() {
         async { Ok(StoreObject::from_store(open(config).await?)) }
     });
     suite
-        .scale(Scale::Quick)
+        .scale(Scale::Full)
         .alone()
         .declared(RedisStore::CAPABILITIES)
         .secret("s3cret-word")
