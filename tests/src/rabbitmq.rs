@@ -55,7 +55,7 @@ impl RabbitMq {
         Self {
             runtime,
             channel,
-            connection: connection,
+            connection,
         }
     }
 
