@@ -9,6 +9,7 @@ use super::{
     output::{Output, record_json},
     session::Session,
 };
+use crate::client::wait_all;
 
 pub(super) async fn run(
     session: &Session,
@@ -18,9 +19,9 @@ pub(super) async fn run(
     match command {
         JobCommand::Get { job_ids } => get(session, &job_ids, output).await,
         JobCommand::Wait { job_ids, timeout } => {
-            let client = session.client().await?;
+            let store = session.store().await?;
             let mut exit = Exit::Ok;
-            for ended in client.wait_all(&job_ids, timeout).await {
+            for ended in wait_all(&store, &job_ids, timeout).await {
                 let shown = print_outcome(&ended?, output);
                 exit = if exit == Exit::Ok { shown } else { exit };
             }

@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 pub use enqueue::Enqueued;
 pub use error::{ClientError, EnqueueError};
 pub use request::{DEFAULT_QUEUE, IfExists, InvalidRequest, JobRequest};
-pub use wait::WaitError;
+pub use wait::{WaitError, wait_all};
 
 use crate::{broker::Broker, store::Store};
 use declared_queues::DeclaredQueues;

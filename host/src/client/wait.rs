@@ -13,7 +13,7 @@ use tokio::{
 };
 use warren_plugin_api::{Completion, CompletionSink, ErrorClass, Record, StoreError, Text};
 
-use super::Client;
+use super::{Client, ClientOptions};
 use crate::store::Store;
 
 /// Between two looks at a store that does not announce anything: from here, growing.
@@ -63,14 +63,7 @@ impl Client {
     /// # Cancel safety
     /// Dropping the call leaves nothing behind.
     pub async fn wait(&self, job_id: &str, timeout: Duration) -> Result<Record, WaitError> {
-        let timed_out = |_| WaitError::Timeout {
-            job_id: job_id.to_owned(),
-            timeout,
-        };
-        let waiting = self.waiters.wait(job_id.into());
-        tokio::time::timeout(timeout, waiting)
-            .await
-            .map_err(timed_out)?
+        self.waiters.wait_within(job_id, timeout).await
     }
 
     /// Waits until all of these jobs have ended; answers in their order.
@@ -79,11 +72,19 @@ impl Client {
         job_ids: &[impl AsRef<str>],
         timeout: Duration,
     ) -> Vec<Result<Record, WaitError>> {
-        let waits = job_ids
-            .iter()
-            .map(|job_id| self.wait(job_id.as_ref(), timeout));
-        futures_util::future::join_all(waits).await
+        self.waiters.wait_all(job_ids, timeout).await
     }
+}
+
+/// As [`Client::wait_all`], for a program that has a store and no broker.
+pub async fn wait_all(
+    store: &Store,
+    job_ids: &[impl AsRef<str>],
+    timeout: Duration,
+) -> Vec<Result<Record, WaitError>> {
+    let safety_read = ClientOptions::default().safety_read;
+    let waiters = Waiters::new(store.clone(), safety_read);
+    waiters.wait_all(job_ids, timeout).await
 }
 
 /// Everybody who waits through one client.
@@ -118,6 +119,27 @@ impl Waiters {
         Self {
             shared: Arc::new(shared),
         }
+    }
+
+    async fn wait_within(&self, job_id: &str, timeout: Duration) -> Result<Record, WaitError> {
+        let timed_out = |_| WaitError::Timeout {
+            job_id: job_id.to_owned(),
+            timeout,
+        };
+        tokio::time::timeout(timeout, self.wait(job_id.into()))
+            .await
+            .map_err(timed_out)?
+    }
+
+    async fn wait_all(
+        &self,
+        job_ids: &[impl AsRef<str>],
+        timeout: Duration,
+    ) -> Vec<Result<Record, WaitError>> {
+        let waits = job_ids
+            .iter()
+            .map(|job_id| self.wait_within(job_id.as_ref(), timeout));
+        futures_util::future::join_all(waits).await
     }
 
     /// Subscribes, then reads, then waits: a job that ends at any time in between is not missed.
