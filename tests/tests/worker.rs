@@ -36,11 +36,12 @@ fn echo() -> String {
     command("echo", "cat")
 }
 
-/// Says that it runs by a line in `started`, with its attempt, and ends when there is `go`.
+/// Says that it runs by a line in `started`, and ends when there is `go`, or the folder is gone: the
+/// command of a worker that is killed outlives it.
 fn gated() -> String {
     command(
         "gated",
-        "echo $WARREN_JOB_ID >> started; while [ ! -e go ]; do sleep 0.05; done; \
+        "echo $WARREN_JOB_ID >> started; while [ -e started ] && [ ! -e go ]; do sleep 0.05; done; \
          echo $WARREN_JOB_ID >> finished; echo '\"went\"'",
     )
 }

@@ -3,7 +3,7 @@
 use std::{fs, thread};
 
 use serde_json::json;
-use warren_tests::{System, command};
+use warren_tests::{System, command, free_port};
 
 use super::{echo, gated};
 
@@ -112,6 +112,21 @@ fn jobs_are_sent_from_a_file_of_lines() {
     system
         .run(&["enqueue", "--jsonl", "absent.jsonl"])
         .expect(2);
+}
+
+#[test]
+fn waiting_for_a_job_needs_no_broker() {
+    let system = System::new(&echo());
+    let id = system.enqueue(&["echo"]);
+    system.run(&["worker", "--burst"]).expect(0);
+    let nowhere = format!("broker.url=amqp://127.0.0.1:{}", free_port());
+    system
+        .run(&["job", "wait", &id, "--set", &nowhere])
+        .expect(0);
+    system
+        .run(&["job", "get", &id, "--set", &nowhere])
+        .expect(0);
+    system.run(&["results", "ls", "--set", &nowhere]).expect(0);
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! What breaks around a worker, and what must not break with it.
 
-use std::fs;
+use std::{fs, io::Write, process::Stdio};
 
-use warren_tests::{PrivateRedis, Proxy, System, amqp_url, eventually_true, free_port, redis_url};
+use warren_tests::{
+    PrivateRedis, Proxy, Ran, System, amqp_url, eventually_true, free_port, redis_url,
+};
 
 use super::{echo, gated};
 
@@ -176,6 +178,34 @@ fn a_client_without_a_broker_says_so_and_leaves_no_record() {
     system
         .run(&["enqueue", "-q", &system.queue, "echo", "--id", "unsent"])
         .expect(0);
+}
+
+#[test]
+fn a_client_outlives_the_loss_of_its_connection() {
+    const FIRST: usize = 500;
+    let proxy = Proxy::to(&broker_address());
+    let system = System::on(&through(&proxy), &redis_url(), &echo());
+    let mut client = system
+        .command(&["enqueue", "--jsonl", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let line = format!(
+        "{{\"function\": \"echo\", \"queue\": {:?}}}\n",
+        system.queue
+    );
+    let mut stdin = client.stdin.take().unwrap();
+    stdin.write_all(line.repeat(FIRST).as_bytes()).unwrap();
+    system.rabbitmq().awaits_ready(&system.queue, FIRST as u32);
+    proxy.cut();
+    stdin.write_all(line.repeat(10).as_bytes()).unwrap();
+    drop(stdin);
+    let ran = Ran::from(client.wait_with_output().unwrap()).expect(0);
+    assert_eq!(ran.stdout.lines().count(), FIRST + 10);
+    system
+        .rabbitmq()
+        .awaits_ready(&system.queue, FIRST as u32 + 10);
 }
 
 #[test]

@@ -156,7 +156,6 @@ fn the_sender_may_choose_how_often_a_job_is_retried() {
 fn a_job_past_its_expiry_is_aborted_and_does_not_run() {
     let system = System::new(&gated());
     let id = system.enqueue(&["gated", "--expires", "1ms"]);
-    // Sent after it: once this one has ended, the expired one has been seen.
     let _worker = system.worker(&[]);
     let job = system.awaits_status(&id, "aborted");
     let error = job["error"].as_str().unwrap();
