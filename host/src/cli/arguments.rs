@@ -319,6 +319,61 @@ pub(super) enum ResultsCommand {
         #[arg(short, long)]
         yes: bool,
     },
+    /// Write results as lines of JSON, with everything that the store keeps.
+    #[command(after_help = "Example:
+  warren results export --status failed --out failed.jsonl")]
+    Export {
+        #[command(flatten)]
+        filter: FilterArguments,
+        /// The file to write; stdout when absent.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Read results from lines of JSON that `export` wrote. Expired ones are left out.
+    #[command(after_help = "Example:
+  warren results import failed.jsonl --when absent")]
+    Import {
+        /// The file; `-` for stdin.
+        file: PathBuf,
+        /// Which results take the place of those in the store.
+        #[arg(long, value_enum, default_value_t = ImportWhen::Newer)]
+        when: ImportWhen,
+    },
+    /// Copy every result from one store to another, read it back and compare.
+    ///
+    /// The stores are those of two configuration files. A migration that was interrupted goes on
+    /// where it was; one that is repeated copies what is new. Workers may go on meanwhile.
+    #[command(after_help = "Examples:
+  warren results migrate --from redis.toml --to sqlite.toml --dry-run
+  warren results migrate --from redis.toml --to sqlite.toml")]
+    Migrate(MigrateCommand),
+}
+
+/// When a record that is imported takes the place of the one that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ImportWhen {
+    /// If there is none, or it is of an earlier attempt or status.
+    Newer,
+    /// If there is none.
+    Absent,
+    /// Always.
+    Always,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MigrateCommand {
+    /// The configuration file with the store to copy from.
+    #[arg(long, value_name = "FILE")]
+    pub(super) from: PathBuf,
+    /// The configuration file with the store to copy to.
+    #[arg(long, value_name = "FILE")]
+    pub(super) to: PathBuf,
+    /// Only say how much would be copied.
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Where to remember how far it has come.
+    #[arg(long, value_name = "FILE", default_value = "warren-migrate.state")]
+    pub(super) state: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

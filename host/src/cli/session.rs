@@ -26,7 +26,7 @@ const DEFAULT_FILE: &str = "warren.toml";
 /// One run of the program with its configuration.
 pub(super) struct Session {
     pub(super) loaded: Loaded,
-    plugin_dirs: Vec<PathBuf>,
+    global: GlobalArguments,
 }
 
 impl Session {
@@ -60,7 +60,15 @@ impl Session {
         start_log(&log)?;
         Ok(Self {
             loaded,
-            plugin_dirs: global.plugin_dirs.clone(),
+            global: global.clone(),
+        })
+    }
+
+    /// The same program with another configuration file.
+    pub(super) fn of_file(&self, file: &Path) -> Result<Self, CliError> {
+        Self::start(&GlobalArguments {
+            config: Some(file.to_owned()),
+            ..self.global.clone()
         })
     }
 
@@ -69,7 +77,7 @@ impl Session {
     }
 
     pub(super) fn plugin_folders(&self) -> Vec<PluginFolder> {
-        plugin_folders(&self.plugin_dirs, &self.loaded.config.plugins.dirs)
+        plugin_folders(&self.global.plugin_dirs, &self.loaded.config.plugins.dirs)
     }
 
     /// Loads the plugins and opens the configured store.

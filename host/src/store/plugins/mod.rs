@@ -52,6 +52,9 @@ fn load_file(registry: &StoreRegistry, path: &std::path::Path) -> FileState {
     let refused = |error| FileState::Refused(RefusedPlugin { described, error });
     // Its code must not run when its name is taken anyway.
     if let Some(first) = registry.find(&file.name) {
+        if first.origin == super::Origin::Plugin(file.path.clone()) {
+            return FileState::Loaded(first);
+        }
         return refused(
             super::RegisterError::NameTaken {
                 name: file.name,

@@ -1,4 +1,9 @@
-//! `warren results ls|stats|purge`
+//! `warren results ls|stats|purge|export|import|migrate`
+
+mod export;
+mod import;
+mod migrate;
+mod pages;
 
 use std::io::{IsTerminal, Write, stdin, stdout};
 
@@ -12,6 +17,7 @@ use super::{
     session::Session,
 };
 use crate::store::Store;
+use pages::Pages;
 
 /// Records that one look at the store takes.
 const PAGE: u32 = 1_000;
@@ -21,19 +27,35 @@ pub(super) async fn run(
     command: ResultsCommand,
     output: &Output,
 ) -> Result<Exit, CliError> {
-    let store = session.store().await?;
+    let store = async || session.store().await;
     match command {
         ResultsCommand::Ls {
             filter,
             limit,
             cursor,
-        } => list(&store, filter.into(), limit, cursor.map(Cursor), output).await,
-        ResultsCommand::Stats => stats(&store, output).await,
+        } => {
+            list(
+                &store().await?,
+                filter.into(),
+                limit,
+                cursor.map(Cursor),
+                output,
+            )
+            .await
+        }
+        ResultsCommand::Stats => stats(&store().await?, output).await,
         ResultsCommand::Purge {
             filter,
             dry_run,
             yes,
-        } => purge(&store, filter.into(), dry_run, yes, output).await,
+        } => purge(&store().await?, filter.into(), dry_run, yes, output).await,
+        ResultsCommand::Export { filter, out } => {
+            export::run(&store().await?, filter.into(), out.as_deref(), output).await
+        }
+        ResultsCommand::Import { file, when } => {
+            import::run(&store().await?, &file, when, output).await
+        }
+        ResultsCommand::Migrate(command) => migrate::run(session, &command, output).await,
     }
 }
 
@@ -130,26 +152,21 @@ async fn purge(
         without_payloads: true,
         ..filter
     };
-    let mut cursor = None;
+    let bar = output.progress_count("results found");
+    let mut pages = Pages::new(store, filter, None);
     let (mut found, mut deleted) = (0_u64, 0_u64);
-    loop {
-        let page = store.scan(filter.clone(), cursor.take(), PAGE).await?;
-        found += page.records.len() as u64;
-        if !dry_run {
-            let ids = page
-                .records
-                .iter()
-                .map(|record| record.job_id.clone())
-                .collect();
-            for answer in store.delete_many(ids).await? {
-                deleted += u64::from(answer?);
-            }
+    while let Some(records) = pages.next().await? {
+        found += records.len() as u64;
+        bar.set_position(found);
+        if dry_run {
+            continue;
         }
-        cursor = page.next;
-        if cursor.is_none() {
-            break;
+        let ids = records.into_iter().map(|record| record.job_id).collect();
+        for answer in store.delete_many(ids).await? {
+            deleted += u64::from(answer?);
         }
     }
+    bar.finish_and_clear();
     if output.json {
         output.print_json(&json!({ "found": found, "deleted": deleted, "dry_run": dry_run }));
     } else if dry_run {
