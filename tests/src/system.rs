@@ -145,7 +145,11 @@ impl System {
                 command.env_remove(name);
             }
         }
-        command.args(arguments).current_dir(self.folder.path());
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            // Spools belong to the test too, not to the user's home.
+            .env("STATE_DIRECTORY", self.folder.path());
         command
     }
 

@@ -28,6 +28,8 @@ mod pool;
 mod results;
 #[path = "worker/signals.rs"]
 mod signals;
+#[path = "worker/spool.rs"]
+mod spool;
 
 use warren_tests::command;
 
