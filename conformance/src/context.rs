@@ -136,7 +136,8 @@ impl Context {
             }
             let _ = self.store.raw().close().await;
         };
-        let _ = tokio::time::timeout(PATIENCE, cleaning).await;
+        let patience = PATIENCE.min(self.options.case_timeout);
+        let _ = tokio::time::timeout(patience, cleaning).await;
     }
 }
 

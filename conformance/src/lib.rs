@@ -67,8 +67,12 @@ mod handle;
 mod polling;
 mod records;
 mod report;
+mod rules;
 mod suite;
+mod verdict;
 
 pub use case::{CaseInfo, cases};
 pub use report::{CaseReport, Outcome, Report};
+pub use rules::{Rule, rules};
 pub use suite::{Scale, Suite};
+pub use verdict::{CapabilityReport, RuleReport, Verdict};

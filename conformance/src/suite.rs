@@ -161,6 +161,12 @@ impl Suite {
         Report { cases }
     }
 
+    /// Runs one case; `None` when there is no case of this id.
+    pub async fn run_case(&self, id: &str) -> Option<CaseReport> {
+        let case = case::all().find(|case| case.info.id == id)?;
+        Some(self.run_one(case).await)
+    }
+
     async fn run_one(&self, case: &'static Case) -> CaseReport {
         let started = Instant::now();
         let outcome = match Context::open(case.info.id, Arc::clone(&self.options)).await {

@@ -14,14 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use warren_conformance::cases;
-
-/// A rule of the page and the tests that it names.
-struct Rule {
-    id: String,
-    text: String,
-    tests: Vec<String>,
-}
+use warren_conformance::{Rule, cases, rules};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -31,42 +24,19 @@ fn page() -> String {
     fs::read_to_string(root().join("docs/result-store.md")).unwrap()
 }
 
-/// Rules are list items that begin with a bold id; their tests follow the word `Tests:`.
-fn rules(page: &str) -> Vec<Rule> {
-    let items = page.split("\n- **RS-").skip(1);
-    items
-        .map(|item| {
-            // An item ends with the list: an empty line, or the next item.
-            let end = ["\n\n", "\n- "].map(|end| item.find(end).unwrap_or(item.len()));
-            let item = &item[..end[0].min(end[1])];
-            let (number, rest) = item.split_once("** ").expect("a bold id, then the rule");
-            let (text, tests) = rest.split_once("Tests:").unwrap_or((rest, ""));
-            Rule {
-                id: format!("RS-{number}"),
-                text: text.trim().to_owned(),
-                tests: tests
-                    .split('`')
-                    .skip(1)
-                    .step_by(2)
-                    .map(str::to_owned)
-                    .collect(),
-            }
-        })
-        .collect()
-}
-
 fn is_function(test: &str) -> bool {
     test.contains(".rs::")
 }
 
 #[test]
 fn every_rule_is_an_obligation_with_tests() {
-    let page = page();
-    let rules = rules(&page);
-    assert_eq!(rules.len(), page.matches("**RS-").count());
+    let rules = rules();
+    assert_eq!(rules.len(), page().matches("**RS-").count());
     let mut ids = Vec::new();
     for rule in &rules {
-        let Rule { id, text, tests } = rule;
+        let Rule {
+            id, text, tests, ..
+        } = rule;
         assert!(!tests.is_empty(), "{id} names no test");
         assert!(
             ["MUST", "SHOULD", "MAY"]
@@ -82,9 +52,10 @@ fn every_rule_is_an_obligation_with_tests() {
 #[test]
 fn rules_and_cases_name_each_other() {
     let mut by_page = BTreeMap::<String, BTreeSet<String>>::new();
-    for rule in rules(&page()) {
-        for case in rule.tests.into_iter().filter(|test| !is_function(test)) {
-            by_page.entry(case).or_default().insert(rule.id.clone());
+    for rule in rules() {
+        for case in rule.cases() {
+            let rules = by_page.entry(case.to_owned()).or_default();
+            rules.insert(rule.id.to_owned());
         }
     }
     let by_suite: BTreeMap<String, BTreeSet<String>> = cases()
@@ -101,7 +72,7 @@ fn rules_and_cases_name_each_other() {
 
 #[test]
 fn every_named_test_function_is_there() {
-    for rule in rules(&page()) {
+    for rule in rules() {
         for test in rule.tests.iter().filter(|test| is_function(test)) {
             let (file, function) = test.split_once("::").unwrap();
             let text = fs::read_to_string(root().join(file))

@@ -7,6 +7,8 @@ use clap_complete::Shell;
 use serde::Deserialize;
 use warren_plugin_api::Status;
 
+use super::plugins::PluginsCommand;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
@@ -102,7 +104,7 @@ pub(super) enum Command {
     /// the store when it is back. These commands are about what is there now.
     #[command(subcommand)]
     Spool(SpoolCommand),
-    /// List store plugins, or check one.
+    /// List store plugins, check one, or begin one.
     #[command(subcommand)]
     Plugins(PluginsCommand),
     /// Check or show the configuration.
@@ -441,28 +443,6 @@ pub(super) enum SpoolCommand {
     },
     /// Bring what dead workers left to the store. Living workers do so by themselves.
     Drain,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum PluginsCommand {
-    /// List every plugin file: loaded, or why not.
-    Ls,
-    /// Say what is wrong with a plugin file, if anything; with a configuration, open it too.
-    ///
-    /// With --config the [result_store.config] of that file is held against the store's schema,
-    /// the store is opened with it and asked for its health; --store-config does the same with
-    /// JSON.
-    #[command(after_help = "Examples:
-  warren plugins check ./libmy_store.so
-  warren plugins check ./libmy_store.so --config warren.toml
-  warren plugins check ./libmy_store.so --store-config '{\"path\": \"/var/lib/results\"}'")]
-    Check {
-        /// The plugin.
-        file: PathBuf,
-        /// The store's configuration as JSON.
-        #[arg(long, value_name = "JSON")]
-        store_config: Option<String>,
-    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,0 +1,179 @@
+//! Running the conformance suite over a plugin, whatever the plugin does.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::sync::oneshot;
+use warren_conformance::{CaseInfo, CaseReport, Outcome, Report, Scale, Suite, cases};
+use warren_plugin_api::{StoreError, StoreObject, StoreResult};
+
+use super::arguments::CheckCommand;
+use crate::{
+    cli::{
+        error::{CliError, Exit},
+        output::Output,
+    },
+    store::{OpenError, StoreType},
+};
+
+/// A store that has hung in this many cases would hang in the others too.
+const MOST_HANGS: usize = 3;
+/// Threads of a case: a call that blocks one must not stop its clock.
+const THREADS: usize = 4;
+
+/// The cases that were asked for.
+pub(super) fn chosen_cases(only: &[String]) -> Result<Vec<CaseInfo>, CliError> {
+    let chosen: Vec<CaseInfo> = cases().filter(|case| is_chosen(case, only)).collect();
+    if !chosen.is_empty() {
+        return Ok(chosen);
+    }
+    let mut groups: Vec<&str> = cases()
+        .map(|case| case.id.split("::").next().unwrap_or(case.id))
+        .collect();
+    groups.dedup();
+    let text = format!(
+        "--only {}: no case begins so, and no case checks such a rule",
+        only.join(" --only ")
+    );
+    Err(CliError::new(Exit::Usage, text)
+        .with_hint(format!("groups of cases: {}", groups.join(", "))))
+}
+
+fn is_chosen(case: &CaseInfo, only: &[String]) -> bool {
+    only.is_empty()
+        || only
+            .iter()
+            .any(|only| case.id.starts_with(only.as_str()) || case.rules.contains(&only.as_str()))
+}
+
+/// The suite over what the plugin's constructor makes of `config`, anew for each handle.
+pub(super) fn suite_over(
+    store: &StoreType,
+    config: &Value,
+    unreachable: Option<Value>,
+    command: &CheckCommand,
+) -> Suite {
+    let scale = if command.full {
+        Scale::Full
+    } else {
+        Scale::Quick
+    };
+    let mut suite = Suite::new(opener(store, config, command.timeout))
+        .scale(scale)
+        .case_timeout(command.timeout)
+        .declared(store.capabilities().clone());
+    if command.alone {
+        suite = suite.alone();
+    }
+    if let Some(config) = unreachable {
+        suite = suite.unreachable(opener(store, &config, command.timeout));
+    }
+    command
+        .secret
+        .iter()
+        .fold(suite, |suite, word| suite.secret(word))
+}
+
+fn opener(
+    store: &StoreType,
+    config: &Value,
+    deadline: Duration,
+) -> impl Fn() -> futures_util::future::BoxFuture<'static, StoreResult<StoreObject>> + Send + Sync + use<>
+{
+    let (store, config) = (store.clone(), config.clone());
+    move || {
+        let (store, config) = (store.clone(), config.clone());
+        Box::pin(async move {
+            let opened = store.open_within(deadline, &config).await;
+            opened.map_err(|error| match error {
+                OpenError::Constructor { error, .. } => error,
+                other => StoreError::internal(other.to_string()),
+            })
+        })
+    }
+}
+
+/// Runs the cases one after the other, and gives up on a store that hangs again and again.
+pub(super) async fn run(
+    suite: &Suite,
+    cases: Vec<CaseInfo>,
+    timeout: Duration,
+    output: &Output,
+) -> Report {
+    let bar = output.progress_bar(cases.len() as u64, "cases");
+    let mut reports = Vec::with_capacity(cases.len());
+    let mut hung = 0;
+    for case in cases {
+        let report = if hung < MOST_HANGS {
+            run_case(suite, case, timeout).await
+        } else {
+            not_tried(case)
+        };
+        if hung < MOST_HANGS && report.took >= timeout && report.outcome != Outcome::Passed {
+            hung += 1;
+        }
+        bar.inc(1);
+        reports.push(report);
+    }
+    bar.finish_and_clear();
+    Report { cases: reports }
+}
+
+fn not_tried(case: CaseInfo) -> CaseReport {
+    let reason = format!("not tried: the store has hung in {MOST_HANGS} cases");
+    failed(case, reason, Duration::ZERO)
+}
+
+fn failed(case: CaseInfo, reason: String, took: Duration) -> CaseReport {
+    CaseReport {
+        id: case.id,
+        rules: case.rules,
+        outcome: Outcome::Failed(reason),
+        took,
+    }
+}
+
+/// One case on threads of its own: a store that blocks every one of them has them, and nothing
+/// else of this program.
+async fn run_case(suite: &Suite, case: CaseInfo, timeout: Duration) -> CaseReport {
+    // Opening, the case itself and cleaning up have this long each.
+    let limit = timeout * 3 + Duration::from_secs(1);
+    let started = Instant::now();
+    let suite = suite.clone();
+    let ran = on_own_threads(async move { suite.run_case(case.id).await });
+    match tokio::time::timeout(limit, ran).await {
+        Ok(Some(Some(report))) => report,
+        Ok(_) => failed(
+            case,
+            "the case could not be run".to_owned(),
+            started.elapsed(),
+        ),
+        Err(_elapsed) => {
+            let reason =
+                format!("expected an end within {timeout:?}, found calls that block their threads");
+            failed(case, reason, started.elapsed())
+        }
+    }
+}
+
+/// Runs `work` on a runtime of its own; `None` when there is none to be had.
+pub(super) async fn on_own_threads<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    let (sender, receiver) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("warren-check".to_owned())
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(THREADS)
+                .enable_all()
+                .build()?;
+            // Nobody waits any more when the limit has passed.
+            let _ = sender.send(runtime.block_on(work));
+            // What still blocks a thread must not hold up this one.
+            runtime.shutdown_background();
+            std::io::Result::Ok(())
+        })
+        .ok()?;
+    receiver.await.ok()
+}
