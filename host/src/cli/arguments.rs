@@ -410,6 +410,12 @@ pub(super) struct DlqFilter {
     /// Only jobs whose error's type or text contains this.
     #[arg(long)]
     pub(super) error: Option<String>,
+    /// Only jobs that failed no longer ago than this: 2h, 7d.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub(super) since: Option<Duration>,
+    /// Only jobs that failed longer ago than this.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub(super) until: Option<Duration>,
     /// The most messages to look at.
     #[arg(long, default_value_t = 1_000)]
     pub(super) limit: usize,
@@ -418,16 +424,38 @@ pub(super) struct DlqFilter {
 #[derive(Debug, Subcommand)]
 pub(super) enum DlqCommand {
     /// List jobs that failed for good.
+    #[command(after_help = "Example:
+  warren dlq ls --queue mail --since 24h --function send")]
     Ls(DlqFilter),
+    /// Show jobs that failed for good with everything that is known of them.
+    #[command(after_help = "Example:
+  warren dlq show --queue mail --id order-17")]
+    Show(DlqFilter),
+    /// Delete the messages of jobs that failed for good. Their results stay.
+    #[command(after_help = "Example:
+  warren dlq drop --queue mail --until 30d --dry-run")]
+    Drop {
+        #[command(flatten)]
+        filter: DlqFilter,
+        /// Only say which would be deleted.
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+    },
     /// Send jobs that failed for good to their queue again, as new.
     #[command(after_help = "Example:
-  warren dlq replay --queue mail --error timeout")]
+  warren dlq replay --queue mail --error timeout --rate 10")]
     Replay {
         #[command(flatten)]
         filter: DlqFilter,
         /// Only say which would be sent.
         #[arg(long)]
         dry_run: bool,
+        /// The most jobs to send per second; as fast as it goes when absent.
+        #[arg(long, value_name = "JOBS")]
+        rate: Option<std::num::NonZeroU32>,
     },
 }
 

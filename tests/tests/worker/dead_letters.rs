@@ -53,6 +53,48 @@ fn dead_letters_are_listed_with_reason_and_stay_where_they_are() {
 }
 
 #[test]
+fn a_dead_letter_is_shown_whole_and_dropped_by_filter() {
+    let system = System::new(&(broken() + &command("other", "exit 5")));
+    let queue = system.queue.as_str();
+    let kept = system.enqueue(&["broken", "7"]);
+    let dropped = system.enqueue(&["other"]);
+    system.run(&["worker", "--burst"]).expect(0);
+
+    let shown = system
+        .run(&["dlq", "show", "-q", queue, "--id", &kept, "--json"])
+        .expect(0)
+        .json();
+    assert_eq!(shown["headers"]["x-error-type"], "CommandFailed");
+    assert!(
+        shown["body"].as_str().unwrap().contains(r#""args": [7]"#),
+        "{shown}"
+    );
+    let none = ["dlq", "show", "-q", queue, "--id", "nobody"];
+    system.run(&none).expect(6);
+
+    let old = ["dlq", "drop", "-q", queue, "--until", "1h", "--yes"];
+    assert_eq!(system.run(&old).expect(0).line(), "0 messages deleted");
+    let new = [
+        "dlq",
+        "drop",
+        "-q",
+        queue,
+        "--since",
+        "1h",
+        "--function",
+        "other",
+    ];
+    // Nobody is there to be asked.
+    system.run(&new).expect(2);
+    let dry = [&new[..], &["--dry-run"]].concat();
+    assert!(system.run(&dry).expect(0).line().starts_with(&dropped));
+    let yes = [&new[..], &["--yes", "--json"]].concat();
+    assert_eq!(system.run(&yes).expect(0).json(), json!({ "dropped": 1 }));
+    system.rabbitmq().awaits_ready(&system.dead_letters(), 1);
+    assert_eq!(system.job(&dropped).unwrap()["status"], "failed");
+}
+
+#[test]
 fn a_replayed_job_runs_again_as_new() {
     let system = System::new(&broken());
     let queue = system.queue.as_str();

@@ -1,4 +1,6 @@
-//! `warren dlq ls|replay`
+//! `warren dlq ls|show|drop|replay`
+
+mod dead_letter;
 
 use std::time::Duration;
 
@@ -10,12 +12,14 @@ use super::{
     error::{CliError, Exit},
     output::Output,
     queue::queue_name,
+    results::confirm,
     session::Session,
 };
 use crate::{
-    broker::{Delivery, HeaderValue, Headers, Publish, QueueName, Settle},
+    broker::{HeaderValue, Headers, Publish, QueueName, Settle},
     job::{JobMessage, header},
 };
+use dead_letter::DeadLetter;
 
 pub(super) async fn run(
     session: &Session,
@@ -24,75 +28,20 @@ pub(super) async fn run(
 ) -> Result<Exit, CliError> {
     match command {
         DlqCommand::Ls(filter) => list(session, &filter, output).await,
-        DlqCommand::Replay { filter, dry_run } => replay(session, &filter, dry_run, output).await,
-    }
-}
-
-/// A message of a dead-letter queue, and what is known of it.
-struct DeadLetter {
-    delivery: Delivery,
-    job_id: String,
-    function: String,
-    error: String,
-    failed_at: String,
-    message: Option<JobMessage>,
-}
-
-impl DeadLetter {
-    fn read(delivery: Delivery) -> Self {
-        let text = |name: &str| match delivery.headers.get(name) {
-            Some(HeaderValue::Text(text)) => text.clone(),
-            _ => String::new(),
-        };
-        let message = JobMessage::parse(&delivery.body, Timestamp::now()).ok();
-        let job_id = match &message {
-            Some(message) => message.job_id.as_str().to_owned(),
-            None => text(header::JOB_ID),
-        };
-        Self {
-            job_id,
-            function: message
-                .as_ref()
-                .map_or_else(String::new, |it| it.function.to_string()),
-            error: format!(
-                "{}: {}",
-                text(header::ERROR_TYPE),
-                text(header::ERROR_MESSAGE)
-            ),
-            failed_at: text(header::FAILED_AT),
-            message,
-            delivery,
+        DlqCommand::Show(filter) => show(session, &filter, output).await,
+        DlqCommand::Drop {
+            filter,
+            dry_run,
+            yes,
+        } => delete(session, &filter, dry_run, yes, output).await,
+        DlqCommand::Replay {
+            filter,
+            dry_run,
+            rate,
+        } => {
+            let pause = rate.map_or(Duration::ZERO, |rate| Duration::from_secs(1) / rate.get());
+            replay(session, &filter, dry_run, pause, output).await
         }
-    }
-
-    fn passes(&self, filter: &DlqFilter) -> bool {
-        (filter.job_ids.is_empty() || filter.job_ids.contains(&self.job_id))
-            && filter
-                .function
-                .as_ref()
-                .is_none_or(|function| *function == self.function)
-            && filter
-                .error
-                .as_ref()
-                .is_none_or(|part| self.error.to_lowercase().contains(&part.to_lowercase()))
-    }
-
-    fn row(&self) -> Vec<String> {
-        vec![
-            self.job_id.clone(),
-            self.function.clone(),
-            self.error.chars().take(80).collect(),
-            self.failed_at.clone(),
-        ]
-    }
-
-    fn print_json(&self, output: &Output) {
-        output.print_json(&json!({
-            "job_id": self.job_id,
-            "function": self.function,
-            "error": self.error,
-            "failed_at": self.failed_at,
-        }));
     }
 }
 
@@ -122,6 +71,66 @@ async fn list(session: &Session, filter: &DlqFilter, output: &Output) -> Result<
     Ok(Exit::Ok)
 }
 
+async fn show(session: &Session, filter: &DlqFilter, output: &Output) -> Result<Exit, CliError> {
+    let broker = session.broker().await?;
+    let found = matching(&broker, &queue_name(&filter.queue)?, filter).await?;
+    for dead_letter in &found {
+        let shown = dead_letter.to_full_json();
+        if output.json {
+            output.print_json(&shown);
+            continue;
+        }
+        println!("{}", dead_letter.job_id);
+        for key in ["function", "error", "failed_at", "body"] {
+            println!("  {key:<17} {}", shown[key].as_str().unwrap_or_default());
+        }
+        for (name, value) in shown["headers"].as_object().into_iter().flatten() {
+            println!("  {name:<17} {value}");
+        }
+    }
+    let exit = if found.is_empty() {
+        Exit::NotFound
+    } else {
+        Exit::Ok
+    };
+    drop(found);
+    broker.close().await;
+    Ok(exit)
+}
+
+async fn delete(
+    session: &Session,
+    filter: &DlqFilter,
+    dry_run: bool,
+    yes: bool,
+    output: &Output,
+) -> Result<Exit, CliError> {
+    let broker = session.broker().await?;
+    let queue = queue_name(&filter.queue)?;
+    let found = matching(&broker, &queue, filter).await?;
+    if dry_run {
+        print(&found, output);
+        return Ok(Exit::Ok);
+    }
+    let count = found.len();
+    if !yes && count > 0 {
+        confirm(&format!(
+            "Delete {count} messages of jobs that failed in {queue}?"
+        ))?;
+    }
+    for dead_letter in found {
+        // Should the connection be lost now, it stays and can be deleted again.
+        let _ = dead_letter.delivery.acker.settle(Settle::Ack);
+    }
+    broker.close().await;
+    if output.json {
+        output.print_json(&json!({ "dropped": count }));
+    } else {
+        println!("{count} messages deleted");
+    }
+    Ok(Exit::Ok)
+}
+
 fn print(found: &[DeadLetter], output: &Output) {
     if output.json {
         found
@@ -136,6 +145,7 @@ async fn replay(
     session: &Session,
     filter: &DlqFilter,
     dry_run: bool,
+    pause: Duration,
     output: &Output,
 ) -> Result<Exit, CliError> {
     let queue = queue_name(&filter.queue)?;
@@ -145,6 +155,7 @@ async fn replay(
         print(&found, output);
         return Ok(Exit::Ok);
     }
+    let bar = output.progress_bar(found.len() as u64, "jobs sent again");
     let (mut sent, mut unreadable) = (0, 0);
     for dead_letter in found {
         let DeadLetter {
@@ -167,7 +178,10 @@ async fn replay(
         // Only now, so that a failure leaves the message where it is.
         let _ = delivery.acker.settle(Settle::Ack);
         sent += 1;
+        bar.inc(1);
+        tokio::time::sleep(pause).await;
     }
+    bar.finish_and_clear();
     client.broker().close().await;
     if output.json {
         output.print_json(&json!({ "replayed": sent, "unreadable": unreadable }));
