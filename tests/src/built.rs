@@ -74,10 +74,11 @@ fn built() -> &'static Built {
 
 /// What the tests need as files. Naming this package and one of its tests makes cargo choose the
 /// same features of dependencies as for `cargo test`, so that it builds little anew.
-const PACKAGES: [&str; 4] = [
+const PACKAGES: &[&str] = &[
     "warren-host",
     "warren-store-memory",
     "warren-store-redis",
+    "warren-store-sqlite",
     "warren-tests",
 ];
 
@@ -90,7 +91,7 @@ fn build(profile_folder: &Path) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
         .args(["build", "--quiet", "--locked", "--profile", profile])
-        .args(PACKAGES.map(|package| ["-p", package]).as_flattened())
+        .args(PACKAGES.iter().flat_map(|package| ["-p", package]))
         .args(["--lib", "--bins", "--test", "loader"])
         .arg("--target-dir")
         .arg(target_folder())

@@ -8,6 +8,9 @@
     reason = "in a test a broken expectation is the finding"
 )]
 
+#[path = "conformance/sqlite.rs"]
+mod sqlite;
+
 use std::{process::ExitCode, sync::LazyLock, time::Duration};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -75,6 +78,21 @@ const BACKENDS: &[Backend] = &[
             (
                 "cleanup::exactly_what_expired_by_then",
                 "the backend removes expired records by itself",
+            ),
+        ],
+    },
+    Backend {
+        name: "sqlite",
+        suite: sqlite::suite,
+        left_over: sqlite::left_over,
+        not_applicable: &[
+            (
+                "limits::large_records_come_back",
+                "the store limits its records",
+            ),
+            (
+                "health::no_secret_is_shown",
+                "no secret was given: see Suite::secret",
             ),
         ],
     },
@@ -188,6 +206,9 @@ fn run_case(backend: &'static Backend, id: &'static str) -> Result<Completion, F
 }
 
 fn main() -> ExitCode {
+    if sqlite::run_errand() {
+        return ExitCode::SUCCESS;
+    }
     let arguments = Arguments::from_args();
     let trials = BACKENDS
         .iter()

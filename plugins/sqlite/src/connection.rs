@@ -52,15 +52,12 @@ impl Slot {
     /// The connection, to the file that is at the path now: one that was deleted or replaced
     /// would take writes that nobody ever finds.
     pub(crate) fn connection(&mut self) -> StoreResult<&mut Connection> {
-        let path = &self.settings.path;
-        if let Some((_, file)) = &self.open
-            && FileId::of(path).ok() != Some(*file)
-        {
+        if self.open.is_some() && !self.is_current() {
             self.open = None;
             if self.role == Role::Writer {
                 self.host.warn(format_args!(
                     "{} was deleted or replaced while it was in use: opening what is there now",
-                    path.display()
+                    self.settings.path.display()
                 ));
             }
         }
@@ -68,6 +65,14 @@ impl Slot {
             Some((connection, _)) => Ok(connection),
             empty => Ok(&mut empty.insert(open(&self.settings, self.role)?).0),
         }
+    }
+
+    /// Whether there is a connection, and to the file that is at the path now.
+    pub(crate) fn is_current(&self) -> bool {
+        let Some((_, file)) = &self.open else {
+            return false;
+        };
+        FileId::of(&self.settings.path).is_ok_and(|found| found == *file)
     }
 
     /// Gives the connection up: the next call makes a new one.

@@ -10,6 +10,7 @@ mod row;
 mod scan;
 mod schema;
 mod store;
+mod subscribe;
 mod threads;
 mod write;
 mod writer;

@@ -70,7 +70,7 @@ pub(crate) fn read(row: &Row<'_>, payloads: bool) -> rusqlite::Result<Record> {
     Ok(record)
 }
 
-fn text(row: &Row<'_>, index: usize) -> rusqlite::Result<Text> {
+pub(crate) fn text(row: &Row<'_>, index: usize) -> rusqlite::Result<Text> {
     Ok(Text::from(row.get_ref(index)?.as_str()?))
 }
 

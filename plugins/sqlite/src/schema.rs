@@ -16,6 +16,7 @@ const STEPS: &[&str] = &[FIRST];
 
 /// Payloads stand last: what only looks at the other columns does not read their pages.
 /// `number` is what indexes hold for a row, and does not change when the row does.
+/// `endings` are the latest changes to an ended status, numbered without a gap, for subscribers.
 const FIRST: &str = "
 CREATE TABLE records (
     number       INTEGER PRIMARY KEY,
@@ -44,6 +45,11 @@ CREATE INDEX by_status ON records (status, enqueued_at);
 CREATE INDEX by_queue ON records (queue, status, enqueued_at);
 CREATE INDEX by_function ON records (function, status, enqueued_at);
 CREATE INDEX by_expiry ON records (expires_at, status) WHERE expires_at IS NOT NULL;
+CREATE TABLE endings (
+    number INTEGER PRIMARY KEY,
+    job_id TEXT NOT NULL,
+    status TEXT NOT NULL
+) STRICT;
 ";
 
 /// The schema that this store writes.

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use warren_plugin_api::{
-    BatchResult, Capabilities, Cursor, Filter, Health, HostContext, Page, Record, ResultStore,
-    ScanOrder, Stats, Status, StoreError, StoreResult, Text, Timestamp, Write, WriteOutcome,
+    BatchResult, Capabilities, CompletionSink, Cursor, Filter, Health, HostContext, Page, Record,
+    ResultStore, ScanOrder, Stats, Status, StoreError, StoreResult, Text, Timestamp, Write,
+    WriteOutcome,
 };
 
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
     health,
     reader::{self, Reader},
     scan,
+    subscribe::{self, Bell},
     threads::{Threads, closed},
     write::{Change, Done},
     writer::{Writer, mixed_up},
@@ -27,6 +29,8 @@ pub struct SqliteStore {
     /// None once the store is closed.
     open: Mutex<Option<Open>>,
     threads: Threads,
+    bell: Arc<Bell>,
+    host: HostContext,
 }
 
 #[derive(Clone)]
@@ -41,7 +45,7 @@ impl ResultStore for SqliteStore {
     const CAPABILITIES: Capabilities = Capabilities {
         durable: true,
         native_expiry: false,
-        push: false,
+        push: true,
         scan: true,
         scan_order: ScanOrder::NewestFirst,
         stats: true,
@@ -51,12 +55,21 @@ impl ResultStore for SqliteStore {
     async fn open(config: SqliteConfig, host: HostContext) -> StoreResult<Self> {
         let settings = Arc::new(config.settings()?);
         let threads = Threads::new();
-        let writer = Writer::start(Arc::clone(&settings), host.clone(), &threads).await?;
+        let bell = Arc::new(Bell::default());
+        let writer = Writer::start(
+            Arc::clone(&settings),
+            host.clone(),
+            &threads,
+            Arc::clone(&bell),
+        )
+        .await?;
         let reader = Reader::start(&settings, &host, &threads)?;
         Ok(Self {
             settings,
             open: Mutex::new(Some(Open { writer, reader })),
             threads,
+            bell,
+            host,
         })
     }
 
@@ -161,9 +174,15 @@ impl ResultStore for SqliteStore {
         self.open()?.reader.run(health::stats).await
     }
 
+    async fn subscribe(&self, sink: CompletionSink) -> StoreResult<()> {
+        drop(self.open()?);
+        let (settings, host) = (Arc::clone(&self.settings), self.host.clone());
+        subscribe::listen(settings, host, &self.threads, &self.bell, &sink).await
+    }
+
     /// Waits for what was begun. The last one to leave the file brings its log into it.
     async fn close(&self) -> StoreResult<()> {
-        drop(self.lock().take());
+        self.leave();
         self.threads.ended().await;
         Ok(())
     }
@@ -172,6 +191,11 @@ impl ResultStore for SqliteStore {
 impl SqliteStore {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leave(&self) {
+        drop(self.lock().take());
+        self.bell.close();
     }
 
     fn open(&self) -> StoreResult<Open> {
@@ -194,6 +218,12 @@ impl SqliteStore {
 
     async fn make_nothing(&self, change: Change) -> StoreResult<()> {
         only(self.make(vec![change], |_| Some(())).await?)
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 

@@ -1,7 +1,9 @@
 //! What changes records: each change is one statement, many are one transaction.
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, TransactionBehavior};
-use warren_plugin_api::{StoreError, StoreResult, Text, Timestamp, Write, WriteMode, WriteOutcome};
+use warren_plugin_api::{
+    Record, StoreError, StoreResult, Text, Timestamp, Write, WriteMode, WriteOutcome,
+};
 
 use crate::{
     config::Settings,
@@ -47,6 +49,13 @@ DELETE FROM records WHERE number IN (
     WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2
 )";
 
+const ANNOUNCE: &str = "INSERT INTO endings (job_id, status) VALUES (?1, ?2)";
+const FORGET: &str = "DELETE FROM endings WHERE number <= ?1";
+
+/// Endings that a slow subscriber may be behind.
+const ENDINGS_KEPT: i64 = 20_000;
+const ENDINGS_FORGOTTEN_AT_ONCE: i64 = 1_000;
+
 /// Pages that are cut off the file at once, 8 MiB: others wait for that long.
 const PAGES_AT_ONCE: i64 = 2048;
 
@@ -89,13 +98,20 @@ pub(crate) enum Done {
     Nothing,
 }
 
-/// Makes `changes` in their order, in one transaction. The outer error is about all of them:
-/// nothing was changed, unless the commit itself failed.
+/// What a transaction came to.
+pub(crate) struct Made {
+    pub(crate) answers: Vec<StoreResult<Done>>,
+    /// Whether a job has ended.
+    pub(crate) endings: bool,
+}
+
+/// Makes `changes` in their order, in one transaction. An error is about all of them: nothing was
+/// changed, unless the commit itself failed.
 pub(crate) fn make<'a>(
     connection: &mut Connection,
     settings: &Settings,
     changes: impl Iterator<Item = &'a Change>,
-) -> rusqlite::Result<Vec<StoreResult<Done>>> {
+) -> rusqlite::Result<Made> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut statements = Statements::prepare(&transaction)?;
     // Once the lock is held: what waited for it is judged now.
@@ -115,15 +131,20 @@ pub(crate) fn make<'a>(
             Err(error) => return Err(error),
         });
     }
+    let endings = statements.endings > 0;
     drop(statements);
     transaction.commit()?;
-    Ok(answers)
+    Ok(Made { answers, endings })
 }
 
 struct Statements<'a> {
     put: CachedStatement<'a>,
     delete: CachedStatement<'a>,
     remove_expired: CachedStatement<'a>,
+    announce: CachedStatement<'a>,
+    forget: CachedStatement<'a>,
+    /// Endings that were announced.
+    endings: usize,
 }
 
 impl<'a> Statements<'a> {
@@ -132,6 +153,9 @@ impl<'a> Statements<'a> {
             put: connection.prepare_cached(PUT)?,
             delete: connection.prepare_cached(DELETE)?,
             remove_expired: connection.prepare_cached(REMOVE_EXPIRED)?,
+            announce: connection.prepare_cached(ANNOUNCE)?,
+            forget: connection.prepare_cached(FORGET)?,
+            endings: 0,
         })
     }
 
@@ -147,7 +171,11 @@ impl<'a> Statements<'a> {
                     Ok(values) => values,
                     Err(error) => return Ok(Err(error)),
                 };
-                Done::Put(self.put(write, &values, now)?)
+                let outcome = self.put(write, &values, now)?;
+                if outcome == WriteOutcome::Written && write.record.status.is_terminal() {
+                    self.announce(&write.record)?;
+                }
+                Done::Put(outcome)
             }
             Change::Delete(job_id) => Done::Deleted(self.delete(job_id, now)?),
             Change::RemoveExpired { by, limit } => {
@@ -182,6 +210,17 @@ impl<'a> Statements<'a> {
             0 => WriteOutcome::Stale,
             _ => WriteOutcome::Written,
         })
+    }
+
+    fn announce(&mut self, record: &Record) -> rusqlite::Result<()> {
+        self.endings += 1;
+        let number = self
+            .announce
+            .insert((record.job_id.as_str(), record.status.as_str()))?;
+        if number % ENDINGS_FORGOTTEN_AT_ONCE == 0 {
+            self.forget.execute([number - ENDINGS_KEPT])?;
+        }
+        Ok(())
     }
 
     /// Whether a live record was there.

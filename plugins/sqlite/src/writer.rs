@@ -10,6 +10,7 @@ use crate::{
     config::Settings,
     connection::{Role, Slot},
     error::{During, is_full, keeps_connection, store_error},
+    subscribe::Bell,
     threads::{Threads, closed, died},
     write::{Change, Done, make},
 };
@@ -41,6 +42,7 @@ impl Writer {
         settings: Arc<Settings>,
         host: HostContext,
         threads: &Threads,
+        bell: Arc<Bell>,
     ) -> StoreResult<Self> {
         let (requests, mut receiver) = mpsc::channel(QUEUE);
         let (opened, opening) = oneshot::channel();
@@ -54,7 +56,7 @@ impl Writer {
                     return;
                 }
             }
-            serve(&mut slot, &mut receiver);
+            serve(&mut slot, &mut receiver, &bell);
         })?;
         opening.await.map_err(|_| died())??;
         Ok(Self { requests })
@@ -70,7 +72,7 @@ impl Writer {
 }
 
 /// Until the store and all calls have let go of their [`Writer`]s.
-fn serve(slot: &mut Slot, receiver: &mut mpsc::Receiver<Request>) {
+fn serve(slot: &mut Slot, receiver: &mut mpsc::Receiver<Request>, bell: &Bell) {
     while let Some(first) = receiver.blocking_recv() {
         let mut changes = first.changes.len();
         let mut group = vec![first];
@@ -82,17 +84,22 @@ fn serve(slot: &mut Slot, receiver: &mut mpsc::Receiver<Request>) {
         }
         // Nobody waits for these any more, and they have not begun.
         group.retain(|request| !request.reply.is_closed());
-        answer(slot, group);
+        answer(slot, bell, group);
     }
 }
 
-fn answer(slot: &mut Slot, group: Vec<Request>) {
+fn answer(slot: &mut Slot, bell: &Bell, group: Vec<Request>) {
     let changes: Vec<&Change> = group.iter().flat_map(|request| &request.changes).collect();
-    let mut answers = Vec::with_capacity(changes.len());
+    let mut making = Making {
+        slot,
+        bell,
+        no_room_for: usize::MAX,
+        answers: Vec::with_capacity(changes.len()),
+    };
     for part in parts(&changes) {
-        make_all(slot, part, &mut usize::MAX.clone(), &mut answers);
+        making.make(part);
     }
-    let mut answers = answers.into_iter();
+    let mut answers = making.answers.into_iter();
     for request in group {
         let answer = answers.by_ref().take(request.changes.len()).collect();
         let _ = request.reply.send(answer);
@@ -114,33 +121,56 @@ fn parts<'a, 'b>(changes: &'a [&'b Change]) -> impl Iterator<Item = &'a [&'b Cha
     })
 }
 
-/// One transaction, or several when the disk has no room for it: a large record must not keep
-/// small ones out. `no_room_for` is the size of the smallest that did not find any.
-fn make_all(slot: &mut Slot, changes: &[&Change], no_room_for: &mut usize, answers: &mut Answers) {
-    let settings = Arc::clone(&slot.settings);
-    let made = slot
-        .connection()
-        .map(|connection| make(connection, &settings, changes.iter().copied()));
-    let error = match made {
-        Ok(Ok(made)) => return answers.extend(made),
-        Ok(Err(error)) => error,
-        Err(error) => return answers.extend(changes.iter().map(|_| Err(error.clone()))),
-    };
-    if !keeps_connection(&error) {
-        slot.discard();
-    }
-    let failed = store_error(&error, &settings.path, During::Writing);
-    if is_full(&error) {
-        if let [only] = changes {
-            *no_room_for = only.bytes().min(*no_room_for);
+struct Making<'a> {
+    slot: &'a mut Slot,
+    bell: &'a Bell,
+    /// The size of the smallest change that the disk had no room for.
+    no_room_for: usize,
+    answers: Answers,
+}
+
+impl Making<'_> {
+    /// One transaction, or several when the disk has no room for it: a large record must not keep
+    /// small ones out.
+    fn make(&mut self, changes: &[&Change]) {
+        let settings = Arc::clone(&self.slot.settings);
+        let made = self
+            .slot
+            .connection()
+            .map(|connection| make(connection, &settings, changes.iter().copied()));
+        let error = match made {
+            Ok(Ok(made)) => {
+                self.answers.extend(made.answers);
+                if made.endings {
+                    self.bell.ring();
+                }
+                return;
+            }
+            Ok(Err(error)) => error,
+            Err(error) => return self.refuse(changes, &error),
+        };
+        if !keeps_connection(&error) {
+            self.slot.discard();
         }
-        if changes.len() > 1 && changes.iter().any(|change| change.bytes() < *no_room_for) {
-            let (first, second) = changes.split_at(changes.len() / 2);
-            make_all(slot, first, no_room_for, answers);
-            return make_all(slot, second, no_room_for, answers);
+        if is_full(&error) {
+            if let [only] = changes {
+                self.no_room_for = only.bytes().min(self.no_room_for);
+            }
+            let some_may_fit = |change: &&Change| change.bytes() < self.no_room_for;
+            if changes.len() > 1 && changes.iter().any(some_may_fit) {
+                let (first, second) = changes.split_at(changes.len() / 2);
+                self.make(first);
+                return self.make(second);
+            }
         }
+        let error = store_error(&error, &settings.path, During::Writing);
+        self.refuse(changes, &error);
     }
-    answers.extend(changes.iter().map(|_| Err(failed.clone())));
+
+    fn refuse(&mut self, changes: &[&Change], error: &StoreError) {
+        let refused = changes.iter().map(|_| Err(error.clone()));
+        self.answers.extend(refused);
+    }
 }
 
 /// An answer of another kind than the change has: a defect.
