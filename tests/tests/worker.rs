@@ -10,6 +10,8 @@
     reason = "in a test a broken expectation is the finding"
 )]
 
+#[path = "worker/abort.rs"]
+mod abort;
 #[path = "worker/client.rs"]
 mod client;
 #[path = "worker/commands.rs"]

@@ -7,12 +7,12 @@ use std::{
 };
 
 use once_cell::sync::Lazy;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use warren_plugin_api::Payload;
 
 use super::{
-    Acker, BrokerError, ConnectionState, Delivery, Headers, Publish, QueueInfo, QueueName, Settle,
-    delivery::SettleDelivery,
+    AbortRequest, Acker, BrokerError, ConnectionState, Control, ControlReceiver, Delivery, Headers,
+    Publish, QueueInfo, QueueName, Settle, control::BACKLOG, delivery::SettleDelivery,
 };
 
 /// One broker; clones share it, and so does everyone in this process who connects by its name.
@@ -28,6 +28,8 @@ struct Shared {
     queues: Mutex<BTreeMap<QueueName, Queue>>,
     /// Woken whenever a message becomes ready or a consumer gets room.
     changed: Notify,
+    /// Who is told what every worker is told.
+    workers: Mutex<Vec<mpsc::Sender<Control>>>,
 }
 
 #[derive(Debug, Default)]
@@ -182,6 +184,25 @@ impl MemoryBroker {
         Ok(std::mem::take(&mut found.ready).len() as u64)
     }
 
+    pub(crate) fn request_abort(&self, request: &AbortRequest) -> Result<(), BrokerError> {
+        self.check_open()?;
+        let mut workers = self.shared.workers();
+        // One that is so far behind misses it, as it would a lost connection's.
+        workers.retain(|worker| {
+            let told = worker.try_send(Control::Abort(request.clone()));
+            !matches!(told, Err(mpsc::error::TrySendError::Closed(_)))
+        });
+        Ok(())
+    }
+
+    pub(crate) fn control(&self) -> ControlReceiver {
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        // There is room for the first.
+        let _ = sender.try_send(Control::Up);
+        self.shared.workers().push(sender);
+        ControlReceiver { receiver }
+    }
+
     pub(crate) fn close(&self) {
         self.state.send_replace(ConnectionState::Closed);
         self.shared.changed.notify_waiters();
@@ -198,6 +219,10 @@ fn unroutable(queue: &QueueName) -> BrokerError {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<QueueName, Queue>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn workers(&self) -> MutexGuard<'_, Vec<mpsc::Sender<Control>>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn push(&self, queue: &QueueName, message: Message) -> Result<(), BrokerError> {

@@ -5,6 +5,7 @@
 mod ack_ranges;
 mod amqp;
 mod connection_state;
+mod control;
 mod delivery;
 mod error;
 mod memory;
@@ -13,6 +14,7 @@ mod queue;
 mod settings;
 
 pub use connection_state::ConnectionState;
+pub use control::{AbortRequest, Control, ControlReceiver};
 #[cfg(test)]
 pub(crate) use delivery::SettleDelivery;
 pub use delivery::{Acker, Delivery, Settle};
@@ -151,6 +153,25 @@ impl Broker {
         match &self.kind {
             Kind::Amqp(broker) => broker.purge(queue).await,
             Kind::Memory(broker) => broker.purge(queue),
+        }
+    }
+
+    /// Sends a request to every worker there is now, and waits until the broker has it.
+    ///
+    /// # Errors
+    /// The broker is unavailable.
+    pub async fn request_abort(&self, request: &AbortRequest) -> Result<(), BrokerError> {
+        match &self.kind {
+            Kind::Amqp(broker) => broker.request_abort(request).await,
+            Kind::Memory(broker) => broker.request_abort(request),
+        }
+    }
+
+    /// Receives what is sent to every worker, through lost connections.
+    pub fn control(&self) -> ControlReceiver {
+        match &self.kind {
+            Kind::Amqp(broker) => broker.control(),
+            Kind::Memory(broker) => broker.control(),
         }
     }
 

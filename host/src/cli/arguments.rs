@@ -254,6 +254,16 @@ pub(super) enum JobCommand {
         #[arg(required = true, value_name = "ID")]
         job_ids: Vec<String>,
     },
+    /// Abort jobs that are queued, delayed or running.
+    ///
+    /// They end `aborted`. A running command gets SIGTERM, and SIGKILL 2 seconds later.
+    #[command(after_help = "Example:
+  warren job cancel 5f0c…")]
+    Cancel {
+        /// The jobs' ids.
+        #[arg(required = true, value_name = "ID")]
+        job_ids: Vec<String>,
+    },
     /// Wait until jobs have ended, then show them.
     #[command(after_help = "Example:
   warren job wait 5f0c… --timeout 30s")]

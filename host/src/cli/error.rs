@@ -2,7 +2,7 @@
 
 use crate::{
     broker::BrokerError,
-    client::{EnqueueError, WaitError},
+    client::{ClientError, EnqueueError, WaitError},
     config::ConfigError,
     function::command::CommandError,
     store::OpenError,
@@ -141,6 +141,16 @@ impl From<EnqueueError> for CliError {
             EnqueueError::Invalid(error) => Self::new(Exit::Usage, error.to_string()),
             error @ EnqueueError::Duplicate { .. } => Self::new(Exit::Failure, error.to_string())
                 .with_hint("--if-exists keep or --if-exists replace"),
+        }
+    }
+}
+
+impl From<ClientError> for CliError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Broker(error) => error.into(),
+            ClientError::Store(error) => error.into(),
+            error @ ClientError::Busy { .. } => Self::new(Exit::Failure, error.to_string()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `warren job get|wait`
+//! `warren job get|wait|cancel`
 
 use serde_json::json;
 use warren_plugin_api::{Record, Status};
@@ -9,7 +9,7 @@ use super::{
     output::{Output, record_json},
     session::Session,
 };
-use crate::client::wait_all;
+use crate::client::{Abort, wait_all};
 
 pub(super) async fn run(
     session: &Session,
@@ -18,6 +18,7 @@ pub(super) async fn run(
 ) -> Result<Exit, CliError> {
     match command {
         JobCommand::Get { job_ids } => get(session, &job_ids, output).await,
+        JobCommand::Cancel { job_ids } => cancel(session, &job_ids, output).await,
         JobCommand::Wait { job_ids, timeout } => {
             let store = session.store().await?;
             let mut exit = Exit::Ok;
@@ -50,6 +51,30 @@ async fn get(session: &Session, job_ids: &[String], output: &Output) -> Result<E
             }
         }
     }
+    Ok(exit)
+}
+
+async fn cancel(session: &Session, job_ids: &[String], output: &Output) -> Result<Exit, CliError> {
+    let client = session.client().await?;
+    let mut exit = Exit::Ok;
+    for job_id in job_ids {
+        let (word, this_exit) = match client.abort(job_id).await? {
+            Abort::Aborted | Abort::Ended(Status::Aborted) => ("aborted", Exit::Ok),
+            Abort::Ended(status) => (status.as_str(), Exit::Failure),
+            Abort::Unknown => ("unknown", Exit::NotFound),
+        };
+        exit = if exit == Exit::Ok { this_exit } else { exit };
+        if output.json {
+            output.print_json(&json!({ "job_id": job_id, "state": word }));
+        } else {
+            match this_exit {
+                Exit::Ok => println!("{job_id} aborted"),
+                Exit::NotFound => eprintln!("{job_id}: no such job is known"),
+                _ => eprintln!("{job_id}: has ended already: {word}"),
+            }
+        }
+    }
+    client.broker().close().await;
     Ok(exit)
 }
 

@@ -34,4 +34,10 @@ pub enum ClientError {
     /// The broker.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    /// The job went on faster than it could be aborted.
+    #[error("job {job_id:?} changes too fast to be aborted; try again")]
+    Busy {
+        /// The id.
+        job_id: String,
+    },
 }

@@ -1,5 +1,6 @@
 //! The client: sends jobs, and tells what became of them, from any process.
 
+mod abort;
 mod declared_queues;
 mod enqueue;
 mod error;
@@ -9,6 +10,7 @@ mod wait;
 
 use std::{sync::Arc, time::Duration};
 
+pub use abort::Abort;
 pub use enqueue::Enqueued;
 pub use error::{ClientError, EnqueueError};
 pub use request::{DEFAULT_QUEUE, IfExists, InvalidRequest, JobRequest};

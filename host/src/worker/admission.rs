@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use warren_plugin_api::{Record, Status, Timestamp};
 
-use super::{attempt::LOST_RUNS, shared::Shared};
+use super::{attempt::LOST_RUNS, run::aborted, shared::Shared};
 use crate::{
     function::{Function, JobError},
     job::{JobHeaders, JobMessage},
@@ -31,10 +31,8 @@ pub(super) enum Admission {
 
 /// Decides about a message that came in at `now`.
 ///
-/// The store is asked only about messages that were handed over before: asking about each would
-/// cost every job a round trip. So a job that was cancelled while it waited in its queue is found
-/// here only then; who cancels jobs gives this function the answer without a round trip, or has it
-/// call `look_up` for all.
+/// The store is asked only about messages that were handed over before, or sent before this worker
+/// began: asking about each would cost every job a round trip.
 pub(super) async fn admit(
     shared: &Shared,
     message: &JobMessage,
@@ -46,6 +44,9 @@ pub(super) async fn admit(
     if let Some(expires) = message.expires.filter(|expires| *expires <= now) {
         let text = format!("expired at {expires}, before it could run");
         return Admission::Abort(JobError::new("JobExpired", text));
+    }
+    if shared.aborts.concern(message).await {
+        return Admission::Abort(aborted());
     }
     if let Some(delay) = delay(message, headers, now) {
         return Admission::Defer(delay);

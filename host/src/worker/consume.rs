@@ -75,6 +75,13 @@ async fn run_here(worker: Worker, shutdown: Shutdown) -> Result<WorkerReport, Wo
         let store = shared.store.clone();
         AbortOnDrop(tokio::spawn(cleanup::run(store, interval)))
     });
+    let aborts = {
+        let (aborts, in_hand) = (Arc::clone(&shared.aborts), shared.in_hand.clone());
+        let control = shared.broker.control();
+        AbortOnDrop(tokio::spawn(async move {
+            aborts.follow(control, &in_hand).await
+        }))
+    };
     let options = &shared.options;
     let mut consumer = shared
         .broker
@@ -96,7 +103,7 @@ async fn run_here(worker: Worker, shutdown: Shutdown) -> Result<WorkerReport, Wo
     give_back_unstarted(&shared, &mut consumer).await;
     finish_running(&shared, &slots).await;
     let report = end(shared, writer).await;
-    drop((cleanup, consumer));
+    drop((cleanup, aborts, consumer));
     match stop {
         Stop::ConsumerEnded => Err(WorkerError::ConsumerEnded),
         Stop::WriterEnded => Err(WorkerError::ResultWriterEnded),

@@ -124,7 +124,7 @@ impl Job {
         let attempt = Arc::new(Attempt {
             lost_runs,
             started_at: Some(started_at),
-            _held: Some(shared.in_hand.hold(message.job_id.as_text().clone())),
+            held: Some(shared.in_hand.hold(message.job_id.as_text().clone())),
             ..self.attempt_of(&message, function.policy.result_ttl)
         });
         if needs_start_record {
@@ -204,7 +204,7 @@ impl Job {
             lost_runs: 0,
             progress: Mutex::default(),
             live: LiveRecord::default(),
-            _held: None,
+            held: None,
         });
         tracing::warn!(
             job_id = attempt.job_id.as_str(),
@@ -341,7 +341,7 @@ impl Job {
             lost_runs: 0,
             progress: Mutex::default(),
             live: LiveRecord::default(),
-            _held: None,
+            held: None,
         }
     }
 

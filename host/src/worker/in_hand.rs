@@ -9,7 +9,10 @@ use std::{
 };
 
 use tokio::sync::Notify;
-use warren_plugin_api::Text;
+use tokio_util::sync::CancellationToken;
+use warren_plugin_api::{Text, Timestamp};
+
+use crate::broker::AbortRequest;
 
 /// The jobs in this worker's hands. Clones are one.
 #[derive(Debug, Clone, Default)]
@@ -19,9 +22,23 @@ pub(super) struct InHand {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// How many runs each job has here; more than one when an id is used twice.
-    runs: Mutex<HashMap<Text, u32>>,
+    /// More than one of a job when an id is used twice.
+    runs: Mutex<HashMap<Text, Runs>>,
     let_go: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Runs {
+    count: u32,
+    /// Stops the latest run.
+    stop: Option<Stop>,
+}
+
+/// How to stop a run.
+#[derive(Debug)]
+struct Stop {
+    enqueued_at: Option<Timestamp>,
+    token: CancellationToken,
 }
 
 /// One run of a job. Dropping it lets the job go.
@@ -34,10 +51,25 @@ pub(super) struct Held {
 impl InHand {
     /// Takes a job in hand.
     pub(super) fn hold(&self, job_id: Text) -> Held {
-        *self.shared.runs().entry(job_id.clone()).or_default() += 1;
+        self.shared.runs().entry(job_id.clone()).or_default().count += 1;
         Held {
             job_id,
             shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// Stops the run that `request` is about, if it is here.
+    pub(super) fn abort(&self, request: &AbortRequest) {
+        let runs = self.shared.runs();
+        let Some(stop) = runs
+            .get(&request.job_id)
+            .and_then(|runs| runs.stop.as_ref())
+        else {
+            return;
+        };
+        let is_meant = request.enqueued_at.is_none() || request.enqueued_at == stop.enqueued_at;
+        if is_meant {
+            stop.token.cancel();
         }
     }
 
@@ -56,8 +88,17 @@ impl InHand {
     }
 }
 
+impl Held {
+    /// Cancels `token` when somebody asks to abort the job that was enqueued at this time.
+    pub(super) fn stop_by(&self, token: CancellationToken, enqueued_at: Option<Timestamp>) {
+        if let Some(runs) = self.shared.runs().get_mut(&self.job_id) {
+            runs.stop = Some(Stop { enqueued_at, token });
+        }
+    }
+}
+
 impl Shared {
-    fn runs(&self) -> MutexGuard<'_, HashMap<Text, u32>> {
+    fn runs(&self) -> MutexGuard<'_, HashMap<Text, Runs>> {
         // No code that holds the lock can panic.
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -66,9 +107,9 @@ impl Shared {
 impl Drop for Held {
     fn drop(&mut self) {
         let mut runs = self.shared.runs();
-        if let Some(count) = runs.get_mut(&self.job_id) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(of_job) = runs.get_mut(&self.job_id) {
+            of_job.count -= 1;
+            if of_job.count == 0 {
                 runs.remove(&self.job_id);
             }
         }

@@ -12,6 +12,7 @@
 //! A failure in between means that the message is delivered again: work may be repeated, and is
 //! never lost.
 
+mod aborts;
 mod admission;
 mod attempt;
 mod builder;

@@ -54,6 +54,9 @@ pub(super) async fn call(
         enqueued_at: attempt.enqueued_at,
         deadline: Some(Timestamp::now().saturating_add(timeout)),
     };
+    if let Some(held) = &attempt.held {
+        held.stop_by(cancel.clone(), attempt.enqueued_at);
+    }
     let context = JobContext::new(facts, shared.options.functions.state(), cancel.clone());
     let mut progress = context.progress();
     let call = Call {
@@ -73,7 +76,13 @@ pub(super) async fn call(
                 Err(_elapsed) => Verdict::Failed(timed_out(timeout, began.elapsed())),
             })
         }
-        () = shared.cancel_jobs.cancelled() => Run::Interrupted,
+        () = cancel.cancelled() => {
+            if shared.cancel_jobs.is_cancelled() {
+                Run::Interrupted
+            } else {
+                Run::Ended(Verdict::Aborted(aborted()))
+            }
+        }
         () = report_progress(&shared.results, attempt, &mut progress) => Run::Interrupted,
     };
     // What the function has left running, such as a thread of its own, is told to end.
@@ -123,6 +132,11 @@ async fn report_progress(
         results.running(attempt);
         tokio::time::sleep(PROGRESS_PAUSE).await;
     }
+}
+
+/// What is stored about a job that somebody asked to abort.
+pub(super) fn aborted() -> JobError {
+    JobError::new("JobAborted", "aborted on request")
 }
 
 fn timed_out(timeout: Duration, ran: Duration) -> JobError {

@@ -1,6 +1,7 @@
 //! What all jobs of a running worker share.
 
 use std::{
+    sync::Arc,
     sync::atomic::{AtomicI64, Ordering},
     time::Duration,
 };
@@ -9,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use warren_plugin_api::Timestamp;
 
 use super::{
-    Shutdown, builder::Options, hooks::HookRunner, in_hand::InHand, results::ResultSender,
-    stats::WorkerStats,
+    Shutdown, aborts::Aborts, builder::Options, hooks::HookRunner, in_hand::InHand,
+    results::ResultSender, stats::WorkerStats,
 };
 use crate::{broker::Broker, store::Store};
 
@@ -25,6 +26,7 @@ pub(super) struct Shared {
     pub(super) stats: WorkerStats,
     pub(super) shutdown: Shutdown,
     pub(super) in_hand: InHand,
+    pub(super) aborts: Arc<Aborts>,
     /// Cancels every running job.
     pub(super) cancel_jobs: CancellationToken,
     /// When this run began: an attempt that this worker's id started earlier was lost.
@@ -44,6 +46,7 @@ impl Shared {
     ) -> Self {
         let hooks = HookRunner::new(options.hooks.clone(), options.hook_timeout, stats.clone());
         Self {
+            aborts: Arc::new(Aborts::new(store.clone())),
             broker,
             store,
             options,

@@ -2,6 +2,7 @@
 
 mod connection;
 mod consumer;
+mod control;
 mod convert;
 mod delay;
 mod error;
@@ -16,7 +17,8 @@ use tokio::sync::watch;
 pub(crate) use consumer::AmqpConsumer;
 
 use super::{
-    BrokerError, BrokerSettings, ConnectionState, Delivery, Publish, QueueInfo, QueueName,
+    AbortRequest, BrokerError, BrokerSettings, ConnectionState, ControlReceiver, Delivery, Publish,
+    QueueInfo, QueueName,
 };
 use connection::Connection;
 use consumer::{ChannelSettler, into_delivery};
@@ -114,6 +116,14 @@ impl AmqpBroker {
             .map_err(|error| error::on_queue(&error, queue))?;
         close(&channel).await;
         Ok(u64::from(purged))
+    }
+
+    pub(crate) async fn request_abort(&self, request: &AbortRequest) -> Result<(), BrokerError> {
+        control::send(&self.connection, request).await
+    }
+
+    pub(crate) fn control(&self) -> ControlReceiver {
+        control::receive(Arc::clone(&self.connection))
     }
 
     pub(crate) async fn close(&self) {

@@ -57,7 +57,7 @@ pub(in crate::cli) struct CheckCommand {
     /// A configuration whose backend is not there, such as a port without a server.
     #[arg(long, value_name = "JSON")]
     pub(super) unreachable: Option<String>,
-    /// The longest that one case may take.
+    /// The longest that one case, or one measured call, may take.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "60s")]
     pub(super) timeout: Duration,
     /// Measure the store's calls afterwards, each for this long.

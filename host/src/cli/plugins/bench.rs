@@ -22,8 +22,6 @@ use crate::{
     store::StoreType,
 };
 
-/// The longest that one call, or opening the store, may take.
-const CALL_DEADLINE: Duration = Duration::from_secs(30);
 /// Records that exist at once: the writes go round among them.
 const RECORDS: u64 = 4_096;
 const BATCH: u64 = 512;
@@ -55,10 +53,11 @@ pub(super) async fn run(
     store: &StoreType,
     config: &Value,
     time: Duration,
+    deadline: Duration,
     output: &Output,
 ) -> Result<Vec<Measured>, CliError> {
-    let object = store.open_within(CALL_DEADLINE, config).await?;
-    let measurements = Measurements::new(object);
+    let object = store.open_within(deadline, config).await?;
+    let measurements = Measurements::new(object, deadline);
     let list = measurements.list()?;
     let bar = output.progress_bar(list.len() as u64, "measurements");
     let names: Vec<_> = list.iter().map(|it| (it.0, it.1)).collect();
@@ -66,7 +65,7 @@ pub(super) async fn run(
     // On threads of its own, for a store that blocks them.
     let measuring = tokio::spawn(on_own_threads(async move {
         for (operation, callers, call) in list {
-            let figures = measure(call, callers, time).await;
+            let figures = measure(call, callers, time, deadline).await;
             let _ = sender.send(Measured {
                 operation,
                 callers,
@@ -76,7 +75,7 @@ pub(super) async fn run(
         measurements.clean_up().await;
     }));
     let mut all = Vec::new();
-    let limit = time + 3 * CALL_DEADLINE;
+    let limit = time + 3 * deadline;
     for (operation, callers) in names {
         match tokio::time::timeout(limit, receiver.recv()).await {
             Ok(Some(measured)) => all.push(measured),
@@ -100,15 +99,18 @@ pub(super) async fn run(
 struct Measurements {
     store: StoreObject,
     prefix: String,
+    /// The longest that one call may take.
+    deadline: Duration,
     /// Counts writes and reads: each goes to the next record.
     next: AtomicU64,
 }
 
 impl Measurements {
-    fn new(store: StoreObject) -> Arc<Self> {
+    fn new(store: StoreObject, deadline: Duration) -> Arc<Self> {
         Arc::new(Self {
             store,
             prefix: format!("bench-{}", uuid::Uuid::new_v4().simple()),
+            deadline,
             next: AtomicU64::new(0),
         })
     }
@@ -231,13 +233,13 @@ impl Measurements {
             let ids = (first..first + 1_024).map(|n| self.id(n)).collect();
             let deleting = self.store.delete_many(ids);
             if !matches!(
-                tokio::time::timeout(CALL_DEADLINE, deleting).await,
+                tokio::time::timeout(self.deadline, deleting).await,
                 Ok(Ok(_))
             ) {
                 break;
             }
         }
-        let _ = tokio::time::timeout(CALL_DEADLINE, self.store.close()).await;
+        let _ = tokio::time::timeout(self.deadline, self.store.close()).await;
     }
 }
 
@@ -253,9 +255,14 @@ fn all_of<T>(answers: BatchResult<T>) -> StoreResult<Vec<T>> {
     answers?.into_iter().collect()
 }
 
-async fn measure(call: Call, callers: usize, time: Duration) -> StoreResult<Figures> {
+async fn measure(
+    call: Call,
+    callers: usize,
+    time: Duration,
+    deadline: Duration,
+) -> StoreResult<Figures> {
     // The first call connects.
-    within_deadline(&call).await?;
+    within_deadline(&call, deadline).await?;
     let started = Instant::now();
     let until = started + time;
     let calling = (0..callers).map(|_| {
@@ -265,7 +272,7 @@ async fn measure(call: Call, callers: usize, time: Duration) -> StoreResult<Figu
                 let (mut took, mut records, mut bytes) = (Vec::new(), 0, 0);
                 while took.is_empty() || Instant::now() < until {
                     let began = Instant::now();
-                    let moved = within_deadline(&call).await?;
+                    let moved = within_deadline(&call, deadline).await?;
                     took.push(began.elapsed());
                     records += moved.0;
                     bytes += moved.1;
@@ -297,11 +304,9 @@ async fn measure(call: Call, callers: usize, time: Duration) -> StoreResult<Figu
     })
 }
 
-async fn within_deadline(call: &Call) -> StoreResult<Moved> {
-    let late = |_| StoreError::unavailable(format!("no answer within {CALL_DEADLINE:?}"));
-    tokio::time::timeout(CALL_DEADLINE, call())
-        .await
-        .map_err(late)?
+async fn within_deadline(call: &Call, deadline: Duration) -> StoreResult<Moved> {
+    let late = |_| StoreError::unavailable(format!("no answer within {deadline:?}"));
+    tokio::time::timeout(deadline, call()).await.map_err(late)?
 }
 
 /// The time that `percent` of the calls did not exceed.

@@ -1,6 +1,6 @@
 //! `warren plugins check`: everything that can be said of a plugin file.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -55,21 +55,20 @@ pub(super) async fn run(
     let mut exit = Exit::Ok;
     if !command.no_suite {
         warn(command);
-        let started = Instant::now();
         let suite = suite_over(&store, &config, unreachable, command);
-        let ran = suite::run(&suite, cases, command.timeout, output).await;
-        if !ran.passed() {
+        let ran = suite::run(&suite, cases, command, output).await;
+        if !ran.report.passed() {
             exit = Exit::StoreUnusable;
         }
         if output.json {
-            report["suite"] = verdicts::to_json(&ran, command.full, started.elapsed());
+            report["suite"] = verdicts::to_json(&ran);
         } else {
             output.print_line("");
-            verdicts::print(&ran, command.full, started.elapsed(), output);
+            verdicts::print(&ran, output);
         }
     }
     if let Some(time) = command.bench {
-        let measured = bench::run(&store, &config, time, output).await?;
+        let measured = bench::run(&store, &config, time, command.timeout, output).await?;
         if measured.iter().any(|it| it.figures.is_err()) {
             exit = Exit::StoreUnusable;
         }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A store that has hung in this many cases would hang in the others too.
-const MOST_HANGS: usize = 3;
+pub(super) const MOST_HANGS: usize = 3;
 /// Threads of a case: a call that blocks one must not stop its clock.
 const THREADS: usize = 4;
 
@@ -93,35 +93,42 @@ fn opener(
     }
 }
 
+/// What came of the cases, and those that were left out since the store hung again and again.
+pub(super) struct Ran {
+    pub(super) report: Report,
+    pub(super) not_tried: Vec<CaseInfo>,
+    pub(super) full: bool,
+    pub(super) took: Duration,
+}
+
 /// Runs the cases one after the other, and gives up on a store that hangs again and again.
 pub(super) async fn run(
     suite: &Suite,
     cases: Vec<CaseInfo>,
-    timeout: Duration,
+    command: &CheckCommand,
     output: &Output,
-) -> Report {
+) -> Ran {
+    let started = Instant::now();
     let bar = output.progress_bar(cases.len() as u64, "cases");
     let mut reports = Vec::with_capacity(cases.len());
-    let mut hung = 0;
-    for case in cases {
-        let report = if hung < MOST_HANGS {
-            run_case(suite, case, timeout).await
-        } else {
-            not_tried(case)
-        };
-        if hung < MOST_HANGS && report.took >= timeout && report.outcome != Outcome::Passed {
+    let (mut hung, mut cases) = (0, cases.into_iter());
+    while hung < MOST_HANGS
+        && let Some(case) = cases.next()
+    {
+        let report = run_case(suite, case, command.timeout).await;
+        if report.took >= command.timeout && matches!(report.outcome, Outcome::Failed(_)) {
             hung += 1;
         }
         bar.inc(1);
         reports.push(report);
     }
     bar.finish_and_clear();
-    Report { cases: reports }
-}
-
-fn not_tried(case: CaseInfo) -> CaseReport {
-    let reason = format!("not tried: the store has hung in {MOST_HANGS} cases");
-    failed(case, reason, Duration::ZERO)
+    Ran {
+        report: Report { cases: reports },
+        not_tried: cases.collect(),
+        full: command.full,
+        took: started.elapsed(),
+    }
 }
 
 fn failed(case: CaseInfo, reason: String, took: Duration) -> CaseReport {

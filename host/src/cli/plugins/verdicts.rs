@@ -1,10 +1,9 @@
 //! What came of the suite, rule by rule, for people and for programs.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
-use warren_conformance::{CaseReport, Outcome, Report, RuleReport, Verdict, rules};
+use warren_conformance::{CaseReport, Outcome, RuleReport, Verdict, rules};
 
+use super::suite::{MOST_HANGS, Ran};
 use crate::cli::output::Output;
 
 /// Of a rule's text the table shows this many characters.
@@ -35,7 +34,8 @@ fn verdict_of_case(case: &CaseReport) -> Verdict {
     }
 }
 
-pub(super) fn print(report: &Report, full: bool, took: Duration, output: &Output) {
+pub(super) fn print(ran: &Ran, output: &Output) {
+    let report = &ran.report;
     let rules = report.by_rule();
     output.print_table(
         &["RULE", "RESULT", "WHAT IT SAYS", "NOTE"],
@@ -58,18 +58,30 @@ pub(super) fn print(report: &Report, full: bool, took: Duration, output: &Output
             }
         }
     }
-    let [passed, failed, not_applicable] = count(&rules, |it| it.verdict);
-    let scale = if full {
+    output.print_line("");
+    output.print_line(&summary(ran, &rules));
+}
+
+fn summary(ran: &Ran, rules: &[RuleReport<'_>]) -> String {
+    let [passed, failed, not_applicable] = count(rules, |it| it.verdict);
+    let scale = if ran.full {
         "full size"
     } else {
-        "quick; --full runs it at full size"
+        "quick; --full runs them at full size"
     };
-    output.print_line("");
-    output.print_line(&format!(
+    let mut text = format!(
         "{passed} rules passed, {failed} failed, {not_applicable} not applicable; \
-         {} cases in {took:.1?} ({scale})",
-        report.cases.len()
-    ));
+         {} cases in {:.1?} ({scale})",
+        ran.report.cases.len(),
+        ran.took
+    );
+    if !ran.not_tried.is_empty() {
+        let left = ran.not_tried.len();
+        text.push_str(&format!(
+            "; {left} cases not tried: the store hung in {MOST_HANGS}"
+        ));
+    }
+    text
 }
 
 fn rule_row(report: &RuleReport<'_>) -> Vec<String> {
@@ -109,7 +121,8 @@ fn first_words(text: &str) -> String {
     format!("{whole}…")
 }
 
-pub(super) fn to_json(report: &Report, full: bool, took: Duration) -> Value {
+pub(super) fn to_json(ran: &Ran) -> Value {
+    let report = &ran.report;
     let by_rule = report.by_rule();
     let [passed, failed, not_applicable] = count(&by_rule, |it| it.verdict);
     let [cases_passed, cases_failed, cases_not_applicable] = count(&report.cases, verdict_of_case);
@@ -119,8 +132,8 @@ pub(super) fn to_json(report: &Report, full: bool, took: Duration) -> Value {
         .map(|rule| rule.id)
         .collect();
     json!({
-        "scale": if full { "full" } else { "quick" },
-        "took_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        "scale": if ran.full { "full" } else { "quick" },
+        "took_ms": u64::try_from(ran.took.as_millis()).unwrap_or(u64::MAX),
         "rules": by_rule.iter().map(rule_json).collect::<Vec<_>>(),
         "rules_passed": passed,
         "rules_failed": failed,
@@ -132,6 +145,7 @@ pub(super) fn to_json(report: &Report, full: bool, took: Duration) -> Value {
         "cases_passed": cases_passed,
         "cases_failed": cases_failed,
         "cases_not_applicable": cases_not_applicable,
+        "cases_not_tried": ran.not_tried.iter().map(|case| case.id).collect::<Vec<_>>(),
     })
 }
 
