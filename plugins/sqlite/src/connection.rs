@@ -117,7 +117,13 @@ fn open(settings: &Settings, role: Role) -> StoreResult<(Connection, FileId)> {
         return Err(file_error("write to", path, &error));
     }
     // Refuses what is not ours, before anything of it changes.
-    schema::version(&connection, path)?;
+    if schema::version(&connection, path)? == 0 {
+        // Takes effect in an empty file only, and takes the lock in any: pages that are given
+        // back can then be cut off.
+        connection
+            .pragma_update(None, "auto_vacuum", "INCREMENTAL")
+            .map_err(failed)?;
+    }
     use_a_log(&connection, settings)?;
     schema::prepare(&mut connection, path)?;
     configure(&connection, settings, role).map_err(failed)?;
@@ -184,8 +190,6 @@ fn wait_when_busy(connection: &mut Connection, timeout: Duration) -> rusqlite::R
 /// Switches to a write-ahead log: readers and the writer do not wait for each other.
 fn use_a_log(connection: &Connection, settings: &Settings) -> StoreResult<()> {
     let switch = || {
-        // Takes effect in an empty file only; given-back pages can then be cut off.
-        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         connection
             .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))
     };

@@ -8,4 +8,7 @@
 )]
 
 mod conformance;
+mod files;
+mod processes;
+mod room;
 mod support;
