@@ -104,4 +104,11 @@ fn the_example_passes_the_suite_and_is_a_plugin() {
     assert!(checked.status.success(), "{said}{checked:?}");
     assert!(said.contains("store \"files\" 0.1.0"), "{said}");
     assert!(said.contains("opens, and is healthy"), "{said}");
+    assert!(said.contains(" rules passed, 0 failed,"), "{said}");
+    let left: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .filter(|name| name != "lock")
+        .collect();
+    assert!(left.is_empty(), "the suite deletes what it wrote: {left:?}");
 }

@@ -5,7 +5,7 @@ use std::fs;
 use super::in_process;
 
 /// Every command that does something.
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 19] = [
     "worker",
     "enqueue",
     "job get",
@@ -19,6 +19,7 @@ const COMMANDS: [&str; 18] = [
     "dlq replay",
     "plugins ls",
     "plugins check",
+    "plugins new",
     "config check",
     "config show",
     "demo",
