@@ -10,6 +10,8 @@ const MOST_NAME_BYTES: usize = 63;
 /// The longest that follows the prefix: `results_enqueued_at`.
 const MOST_PREFIX_BYTES: usize = MOST_NAME_BYTES - 19;
 
+const VERSIONS: &str = "schema_version";
+
 /// Schema, tables and channel of a store.
 #[derive(Debug, Clone)]
 pub(crate) struct Names {
@@ -19,7 +21,9 @@ pub(crate) struct Names {
     pub(crate) schema: String,
     /// The table of records, qualified and quoted.
     pub(crate) results: String,
-    /// The table of versions of the schema, qualified and quoted.
+    /// The table of versions as it is, for the catalogue.
+    pub(crate) raw_versions: String,
+    /// The table of versions, qualified and quoted.
     pub(crate) versions: String,
     /// The channel on which completions are announced; an ordinary name.
     pub(crate) channel: String,
@@ -34,8 +38,9 @@ impl Names {
         let table = |name: &str| format!("{quoted}.{}", quote(&format!("{prefix}{name}")));
         Ok(Self {
             raw_schema: schema.to_owned(),
+            raw_versions: format!("{prefix}{VERSIONS}"),
             results: table("results"),
-            versions: table("schema_version"),
+            versions: table(VERSIONS),
             channel: channel(schema, prefix),
             prefix: prefix.to_owned(),
             schema: quoted,

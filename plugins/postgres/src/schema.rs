@@ -162,13 +162,19 @@ async fn migrate(client: &mut Client, names: &Names) -> Result<(), Failure> {
 /// # Errors
 /// `invalid_config` for one that a later Warren made.
 async fn version(client: &impl GenericClient, names: &Names) -> Result<Option<i32>, Failure> {
+    // Not `to_regclass`: it remembers that a table was not there, for the whole transaction.
     let there = client
         .query_typed(
-            "SELECT to_regclass($1) IS NOT NULL",
-            &[(&names.versions, Type::TEXT)],
+            "SELECT 1 FROM pg_catalog.pg_class AS c \
+             JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+             WHERE n.nspname = $1 AND c.relname = $2",
+            &[
+                (&names.raw_schema, Type::TEXT),
+                (&names.raw_versions, Type::TEXT),
+            ],
         )
         .await?;
-    if !matches!(there.first().map(|row| row.try_get(0)), Some(Ok(true))) {
+    if there.is_empty() {
         return Ok(None);
     }
     let select = format!("SELECT coalesce(max(version), 0) FROM {}", names.versions);

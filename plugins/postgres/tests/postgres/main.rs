@@ -1,6 +1,5 @@
-//! The PostgreSQL store against real servers: the one that runs (`WARREN_TEST_POSTGRES_URL`, by
-//! default `postgresql://postgres@127.0.0.1:5432/test`; where that is not set and nothing answers
-//! there, one of the tests' own), and private ones with the options that a test is about.
+//! The PostgreSQL store against real servers: one that all tests share (`WARREN_TEST_POSTGRES_URL`,
+//! or else one of their own), and private ones with the settings that a test is about.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,4 +9,10 @@
 )]
 
 mod conformance;
+mod faults;
+mod listing;
+mod login;
+mod server;
 mod support;
+mod tables;
+mod writing;

@@ -14,13 +14,14 @@ use warren_plugin_api::{
 };
 use warren_store_postgres::PostgresStore;
 
+use crate::server::PrivateServer;
+
 /// How long a test waits for what must happen before it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The server that all tests share.
 pub(crate) fn shared_url() -> String {
-    std::env::var("WARREN_TEST_POSTGRES_URL")
-        .unwrap_or_else(|_| "postgresql://postgres@127.0.0.1:5432/test".into())
+    std::env::var("WARREN_TEST_POSTGRES_URL").unwrap_or_else(|_| PrivateServer::shared().url())
 }
 
 /// Opens a store; what it logs goes to the test's output.
@@ -36,8 +37,8 @@ pub(crate) async fn connect(url: &str) -> Client {
     let connected = tokio_postgres::connect(url, NoTls).await;
     let (client, connection) = connected.unwrap_or_else(|error| {
         panic!(
-            "no PostgreSQL at {url} ({error}): `apt-get install postgresql`, start it, and make a \
-             database of that name, or set WARREN_TEST_POSTGRES_URL"
+            "no PostgreSQL at {url} ({error}): set WARREN_TEST_POSTGRES_URL to one that runs, or \
+             leave it out"
         )
     });
     tokio::spawn(connection);
