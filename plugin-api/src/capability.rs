@@ -15,6 +15,8 @@ use crate::Status;
 pub struct Capabilities {
     /// Records outlive the process that wrote them, and can be read by others.
     pub durable: bool,
+    /// It needs no server: it opens without configuration, by itself, wherever Warren runs.
+    pub embedded: bool,
     /// The backend removes expired records by itself; `cleanup_expired` then only tidies up.
     pub native_expiry: bool,
     /// `subscribe` announces completions.
@@ -34,6 +36,7 @@ impl Capabilities {
     /// A volatile store with nothing optional.
     pub const NONE: Self = Self {
         durable: false,
+        embedded: false,
         native_expiry: false,
         push: false,
         scan: false,

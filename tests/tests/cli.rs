@@ -14,6 +14,8 @@ mod config;
 mod demo;
 #[path = "cli/documents.rs"]
 mod documents;
+#[path = "cli/init.rs"]
+mod init;
 #[path = "cli/plugins.rs"]
 mod plugins;
 #[path = "cli/secrets.rs"]

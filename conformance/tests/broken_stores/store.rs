@@ -454,6 +454,7 @@ impl ResultStore for MapStore {
 
     const CAPABILITIES: Capabilities = Capabilities {
         durable: true,
+        embedded: true,
         native_expiry: false,
         push: true,
         scan: true,

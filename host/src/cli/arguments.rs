@@ -487,6 +487,18 @@ pub(super) enum SpoolCommand {
 pub(super) enum ConfigCommand {
     /// Say whether the configuration can be used: keys, functions, store.
     Check,
+    /// Write a configuration file to begin with.
+    #[command(after_help = "Examples:
+  warren config init
+  warren config init --store redis --config /etc/warren/warren.toml")]
+    Init {
+        /// The store to keep results in; by default one that needs no server and is durable.
+        #[arg(long, value_name = "NAME")]
+        store: Option<String>,
+        /// Write over a file that is there.
+        #[arg(long)]
+        force: bool,
+    },
     /// Print the effective configuration and where each value comes from. Secrets are hidden.
     Show,
 }

@@ -1,4 +1,4 @@
-//! `warren config check|show`, and `warren man`
+//! `warren config init|check|show`, and `warren man`
 
 use std::path::Path;
 
@@ -7,7 +7,8 @@ use serde_json::json;
 use toml::Value;
 
 use super::{
-    arguments::{Arguments, ConfigCommand},
+    arguments::{Arguments, ConfigCommand, GlobalArguments},
+    config_init,
     error::{CliError, Exit},
     output::Output,
     session::Session,
@@ -15,13 +16,14 @@ use super::{
 use crate::config::redacted;
 
 pub(super) async fn run(
-    session: &Session,
+    global: &GlobalArguments,
     command: &ConfigCommand,
     output: &Output,
 ) -> Result<Exit, CliError> {
     match command {
-        ConfigCommand::Check => check(session, output).await,
-        ConfigCommand::Show => show(session, output),
+        ConfigCommand::Init { store, force } => config_init::run(global, store.as_deref(), *force),
+        ConfigCommand::Check => check(&Session::start(global)?, output).await,
+        ConfigCommand::Show => show(&Session::start(global)?, output),
     }
 }
 

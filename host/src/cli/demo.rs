@@ -67,8 +67,11 @@ async fn open_store(global: &GlobalArguments, wanted: Option<&str>) -> Result<St
         Some(name) => vec![registry.choose(name, &report.searched)?],
         None => registry.types(),
     };
-    // What keeps nothing needs no server.
-    candidates.sort_by_key(|store_type| store_type.capabilities().durable);
+    // What needs no server, and first what does not outlive this process.
+    candidates.sort_by_key(|store_type| {
+        let it = store_type.capabilities();
+        (!it.embedded, it.durable)
+    });
     let mut last_error = None;
     for store_type in candidates {
         match open_and_ask(&store_type).await {

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod config_command;
+mod config_init;
 mod demo;
 mod dlq;
 mod enqueue;
@@ -88,7 +89,7 @@ async fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, CliErro
         Command::Dlq(command) => dlq::run(&session()?, command, output).await,
         Command::Spool(command) => spool::run(&session()?, command, output).await,
         Command::Plugins(command) => plugins::run(&global, command, output).await,
-        Command::Config(command) => config_command::run(&session()?, &command, output).await,
+        Command::Config(command) => config_command::run(&global, &command, output).await,
         Command::Demo(command) => demo::run(&global, &command, output).await,
         Command::Completions { shell } => {
             let mut command = Arguments::command();

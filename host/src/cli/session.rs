@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The file that is read when none is named.
-const DEFAULT_FILE: &str = "warren.toml";
+pub(super) const DEFAULT_FILE: &str = "warren.toml";
 
 /// One run of the program with its configuration.
 pub(super) struct Session {

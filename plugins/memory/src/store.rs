@@ -29,6 +29,7 @@ impl ResultStore for MemoryStore {
 
     const CAPABILITIES: Capabilities = Capabilities {
         durable: false,
+        embedded: true,
         native_expiry: false,
         push: true,
         scan: true,

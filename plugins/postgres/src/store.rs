@@ -26,12 +26,11 @@ impl ResultStore for PostgresStore {
 
     const CAPABILITIES: Capabilities = Capabilities {
         durable: true,
-        native_expiry: false,
         push: true,
         scan: true,
         scan_order: ScanOrder::NewestFirst,
         stats: true,
-        max_record_bytes: None,
+        ..Capabilities::NONE
     };
 
     /// A server that is down does not make this fail: it is connected to when it is back.

@@ -28,6 +28,7 @@ impl ResultStore for RedisStore {
 
     const CAPABILITIES: Capabilities = Capabilities {
         durable: true,
+        embedded: false,
         native_expiry: true,
         push: true,
         scan: true,

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::{StreamExt, stream::FuturesOrdered};
+use rusqlite::Connection;
 use warren_plugin_api::{
     BatchResult, Capabilities, CompletionSink, Cursor, Filter, Health, HostContext, Page, Record,
     ResultStore, ScanOrder, Stats, Status, StoreError, StoreResult, Text, Timestamp, Write,
@@ -19,6 +21,11 @@ use crate::{
     write::{Change, Done},
     writer::{Writer, mixed_up},
 };
+
+/// Ids that are not worth another connection.
+const LEAST_PART: usize = 64;
+
+type ReadMany<T> = fn(&Connection, &Settings, &[Text]) -> rusqlite::Result<Vec<StoreResult<T>>>;
 
 /// Expired records that one transaction removes, while other writes wait.
 const REMOVED_AT_ONCE: u32 = 500;
@@ -44,6 +51,7 @@ impl ResultStore for SqliteStore {
 
     const CAPABILITIES: Capabilities = Capabilities {
         durable: true,
+        embedded: true,
         native_expiry: false,
         push: true,
         scan: true,
@@ -98,10 +106,7 @@ impl ResultStore for SqliteStore {
     }
 
     async fn get_many(&self, job_ids: Vec<Text>) -> BatchResult<Option<Record>> {
-        let reader = self.open()?.reader;
-        reader
-            .run(move |connection, settings| reader::get_many(connection, settings, &job_ids))
-            .await
+        self.read_in_parts(job_ids, reader::get_many).await
     }
 
     async fn status(&self, job_id: Text) -> StoreResult<Option<Status>> {
@@ -109,10 +114,7 @@ impl ResultStore for SqliteStore {
     }
 
     async fn status_many(&self, job_ids: Vec<Text>) -> BatchResult<Option<Status>> {
-        let reader = self.open()?.reader;
-        reader
-            .run(move |connection, settings| reader::status_many(connection, settings, &job_ids))
-            .await
+        self.read_in_parts(job_ids, reader::status_many).await
     }
 
     async fn delete(&self, job_id: Text) -> StoreResult<bool> {
@@ -214,6 +216,30 @@ impl SqliteStore {
             .into_iter()
             .map(|done| answer(done?).ok_or_else(mixed_up))
             .collect())
+    }
+
+    /// Reads a large batch over several connections at once.
+    async fn read_in_parts<T: Send + 'static>(
+        &self,
+        mut job_ids: Vec<Text>,
+        read: ReadMany<T>,
+    ) -> BatchResult<T> {
+        let reader = self.open()?.reader;
+        let parts = usize::from(self.settings.read_connections);
+        let size = job_ids.len().div_ceil(parts).max(LEAST_PART);
+        let mut reading = FuturesOrdered::new();
+        while !job_ids.is_empty() {
+            let rest = job_ids.split_off(size.min(job_ids.len()));
+            let part = std::mem::replace(&mut job_ids, rest);
+            reading.push_back(
+                reader.run(move |connection, settings| read(connection, settings, &part)),
+            );
+        }
+        let mut answers = Vec::new();
+        while let Some(part) = reading.next().await {
+            answers.append(&mut part?);
+        }
+        Ok(answers)
     }
 
     async fn make_nothing(&self, change: Change) -> StoreResult<()> {

@@ -47,6 +47,7 @@ fn store_json(store: &StoreType) -> Value {
 fn capabilities(it: &Capabilities) -> String {
     let words = [
         (it.durable, "durable"),
+        (it.embedded, "embedded"),
         (it.native_expiry, "expiry"),
         (it.scan, "scan"),
         (it.stats, "stats"),
