@@ -4,6 +4,7 @@ use rusqlite::{
     Row, ToSql,
     types::{FromSqlError, ToSqlOutput, Value, ValueRef},
 };
+use serde::de::DeserializeOwned;
 use std::time::Duration;
 use warren_plugin_api::{Payload, Record, Status, StoreError, StoreResult, Text, Timestamp};
 
@@ -70,7 +71,7 @@ pub(crate) fn read(row: &Row<'_>, payloads: bool) -> rusqlite::Result<Record> {
     Ok(record)
 }
 
-pub(crate) fn text(row: &Row<'_>, index: usize) -> rusqlite::Result<Text> {
+fn text(row: &Row<'_>, index: usize) -> rusqlite::Result<Text> {
     Ok(Text::from(row.get_ref(index)?.as_str()?))
 }
 
@@ -90,9 +91,14 @@ fn payload(row: &Row<'_>, index: usize) -> rusqlite::Result<Payload> {
 fn extra(row: &Row<'_>, index: usize) -> rusqlite::Result<Vec<(Text, Payload)>> {
     match row.get_ref(index)? {
         ValueRef::Null => Ok(Vec::new()),
-        value => rmp_serde::from_slice(value.as_blob()?)
-            .map_err(|error| FromSqlError::Other(Box::new(error)).into()),
+        _ => packed(row, index),
     }
+}
+
+/// A value that stands in its column as MessagePack.
+pub(crate) fn packed<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
+    rmp_serde::from_slice(row.get_ref(index)?.as_blob()?)
+        .map_err(|error| FromSqlError::Other(Box::new(error)).into())
 }
 
 /// A record's values, ready to be bound; see [`VALUES`].

@@ -16,7 +16,8 @@ const STEPS: &[&str] = &[FIRST];
 
 /// Payloads stand last: what only looks at the other columns does not read their pages.
 /// `number` is what indexes hold for a row, and does not change when the row does.
-/// `endings` are the latest changes to an ended status, numbered without a gap, for subscribers.
+/// `endings` are the latest changes to an ended status, several to a row; rows are numbered
+/// without a gap, so that a subscriber knows whether it missed one.
 const FIRST: &str = "
 CREATE TABLE records (
     number       INTEGER PRIMARY KEY,
@@ -47,8 +48,7 @@ CREATE INDEX by_function ON records (function, status, enqueued_at);
 CREATE INDEX by_expiry ON records (expires_at, status) WHERE expires_at IS NOT NULL;
 CREATE TABLE endings (
     number INTEGER PRIMARY KEY,
-    job_id TEXT NOT NULL,
-    status TEXT NOT NULL
+    jobs   BLOB NOT NULL
 ) STRICT;
 ";
 

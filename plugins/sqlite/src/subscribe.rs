@@ -8,7 +8,9 @@ use std::{
 
 use rusqlite::Connection;
 use tokio::sync::mpsc;
-use warren_plugin_api::{Completion, CompletionSink, HostContext, StoreError, StoreResult};
+use warren_plugin_api::{
+    Completion, CompletionSink, HostContext, Status, StoreError, StoreResult, Text,
+};
 
 use crate::{
     config::Settings,
@@ -20,8 +22,8 @@ use crate::{
 
 /// How long another process's endings may wait. Asking takes some microseconds.
 const INTERVAL: Duration = Duration::from_millis(25);
-/// Endings that are read at once.
-const READ_AT_ONCE: i64 = 1_000;
+/// Rows of endings that are read at once.
+const ROWS_AT_ONCE: i64 = 100;
 /// Readings that may wait to be passed on.
 const QUEUE: usize = 4;
 
@@ -116,7 +118,7 @@ struct Watch {
     slot: Slot,
     bell: Arc<Bell>,
     news: mpsc::Sender<News>,
-    /// The latest ending that was passed on.
+    /// The latest row that was passed on.
     last: i64,
 }
 
@@ -145,12 +147,11 @@ impl Watch {
             let Some((newest, _)) = endings.last() else {
                 return Ok(true);
             };
-            // They are numbered without a gap.
             if *newest != self.last + endings.len() as i64 {
                 return Err(missed());
             }
             self.last = *newest;
-            let endings = endings.into_iter().map(|(_, ending)| ending).collect();
+            let endings = endings.into_iter().flat_map(|(_, jobs)| jobs).collect();
             if !self.pass_on(News::Endings(endings)) {
                 return Ok(false);
             }
@@ -192,16 +193,17 @@ fn latest(connection: &Connection) -> rusqlite::Result<i64> {
         .query_row([], |row| row.get(0))
 }
 
-fn endings(connection: &Connection, last: i64) -> rusqlite::Result<Vec<(i64, Completion)>> {
-    let sql =
-        "SELECT number, job_id, status FROM endings WHERE number > ?1 ORDER BY number LIMIT ?2";
+type Jobs = Vec<Completion>;
+
+fn endings(connection: &Connection, last: i64) -> rusqlite::Result<Vec<(i64, Jobs)>> {
+    let sql = "SELECT number, jobs FROM endings WHERE number > ?1 ORDER BY number LIMIT ?2";
     let mut statement = connection.prepare_cached(sql)?;
-    let endings = statement.query_map((last, READ_AT_ONCE), |row| {
-        let completion = Completion {
-            job_id: row::text(row, 1)?,
-            status: row::status(row, 2)?,
-        };
-        Ok((row.get(0)?, completion))
+    let rows = statement.query_map((last, ROWS_AT_ONCE), |row| {
+        let jobs: Vec<(Text, Status)> = row::packed(row, 1)?;
+        let jobs = jobs
+            .into_iter()
+            .map(|(job_id, status)| Completion { job_id, status });
+        Ok((row.get(0)?, jobs.collect()))
     })?;
-    endings.collect()
+    rows.collect()
 }

@@ -2,7 +2,7 @@
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, TransactionBehavior};
 use warren_plugin_api::{
-    Record, StoreError, StoreResult, Text, Timestamp, Write, WriteMode, WriteOutcome,
+    Status, StoreError, StoreResult, Text, Timestamp, Write, WriteMode, WriteOutcome,
 };
 
 use crate::{
@@ -49,12 +49,14 @@ DELETE FROM records WHERE number IN (
     WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2
 )";
 
-const ANNOUNCE: &str = "INSERT INTO endings (job_id, status) VALUES (?1, ?2)";
+const ANNOUNCE: &str = "INSERT INTO endings (jobs) VALUES (?1)";
 const FORGET: &str = "DELETE FROM endings WHERE number <= ?1";
 
-/// Endings that a slow subscriber may be behind.
-const ENDINGS_KEPT: i64 = 20_000;
-const ENDINGS_FORGOTTEN_AT_ONCE: i64 = 1_000;
+/// Endings in one row, which then costs little more than a single one.
+const ENDINGS_PER_ROW: usize = 64;
+/// Rows that a slow subscriber may be behind.
+const ROWS_KEPT: i64 = 5_000;
+const ROWS_FORGOTTEN_AT_ONCE: i64 = 100;
 
 /// Pages that are cut off the file at once, 8 MiB: others wait for that long.
 const PAGES_AT_ONCE: i64 = 2048;
@@ -113,7 +115,7 @@ pub(crate) fn make<'a>(
     changes: impl Iterator<Item = &'a Change>,
 ) -> rusqlite::Result<Made> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut statements = Statements::prepare(&transaction)?;
+    let mut statements: Statements<'_> = Statements::prepare(&transaction)?;
     // Once the lock is held: what waited for it is judged now.
     let now = Timestamp::now();
     let mut answers = Vec::with_capacity(changes.size_hint().0);
@@ -131,7 +133,8 @@ pub(crate) fn make<'a>(
             Err(error) => return Err(error),
         });
     }
-    let endings = statements.endings > 0;
+    statements.announce()?;
+    let endings = statements.announced;
     drop(statements);
     transaction.commit()?;
     Ok(Made { answers, endings })
@@ -143,8 +146,9 @@ struct Statements<'a> {
     remove_expired: CachedStatement<'a>,
     announce: CachedStatement<'a>,
     forget: CachedStatement<'a>,
-    /// Endings that were announced.
-    endings: usize,
+    /// What has ended and is not announced yet.
+    endings: Vec<(&'a str, Status)>,
+    announced: bool,
 }
 
 impl<'a> Statements<'a> {
@@ -155,13 +159,14 @@ impl<'a> Statements<'a> {
             remove_expired: connection.prepare_cached(REMOVE_EXPIRED)?,
             announce: connection.prepare_cached(ANNOUNCE)?,
             forget: connection.prepare_cached(FORGET)?,
-            endings: 0,
+            endings: Vec::new(),
+            announced: false,
         })
     }
 
     fn make(
         &mut self,
-        change: &Change,
+        change: &'a Change,
         now: Timestamp,
         settings: &Settings,
     ) -> rusqlite::Result<StoreResult<Done>> {
@@ -173,7 +178,8 @@ impl<'a> Statements<'a> {
                 };
                 let outcome = self.put(write, &values, now)?;
                 if outcome == WriteOutcome::Written && write.record.status.is_terminal() {
-                    self.announce(&write.record)?;
+                    let record = &write.record;
+                    self.endings.push((&record.job_id, record.status));
                 }
                 Done::Put(outcome)
             }
@@ -212,14 +218,17 @@ impl<'a> Statements<'a> {
         })
     }
 
-    fn announce(&mut self, record: &Record) -> rusqlite::Result<()> {
-        self.endings += 1;
-        let number = self
-            .announce
-            .insert((record.job_id.as_str(), record.status.as_str()))?;
-        if number % ENDINGS_FORGOTTEN_AT_ONCE == 0 {
-            self.forget.execute([number - ENDINGS_KEPT])?;
+    fn announce(&mut self) -> rusqlite::Result<()> {
+        for endings in self.endings.chunks(ENDINGS_PER_ROW) {
+            let jobs = rmp_serde::to_vec(endings)
+                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+            let number = self.announce.insert([jobs])?;
+            if number % ROWS_FORGOTTEN_AT_ONCE == 0 {
+                self.forget.execute([number - ROWS_KEPT])?;
+            }
+            self.announced = true;
         }
+        self.endings.clear();
         Ok(())
     }
 
