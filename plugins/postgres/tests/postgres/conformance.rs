@@ -6,9 +6,28 @@ use warren_plugin_api::{ResultStore, StoreObject};
 use warren_store_postgres::PostgresStore;
 
 use crate::{
-    server::free_port,
+    server::{PrivateServer, free_port},
     support::{TestStore, connect, open, shared_url},
 };
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_rule_is_kept_through_a_pooler_in_transaction_mode() {
+    let server = PrivateServer::start(&[]);
+    let config = json!({
+        "postgres_url": server.pooler(),
+        "transaction_pooling": true,
+        "max_record_bytes": 2_000_000,
+    });
+    let report = Suite::new(move || {
+        let config = config.clone();
+        async { Ok(StoreObject::from_store(open(config).await?)) }
+    })
+    .scale(Scale::Quick)
+    .alone()
+    .run()
+    .await;
+    report.assert_passed();
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_rule_is_kept() {

@@ -1,7 +1,8 @@
 //! A PostgreSQL server of a test's own. Only the programs need to be installed.
 
 use std::{
-    fs,
+    ffi::OsString,
+    fs, iter,
     net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -62,6 +63,14 @@ fn shell(line: &str) -> Command {
     command
 }
 
+/// A command as the words it consists of.
+fn parts(command: &Command) -> Vec<OsString> {
+    iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(ToOwned::to_owned)
+        .collect()
+}
+
 fn run(line: &str) -> Output {
     shell(line).output().unwrap()
 }
@@ -99,22 +108,23 @@ impl PrivateServer {
             folder,
             guard: None,
         };
-        let guard = shell(&format!("cat; {}", server.removal()))
+        let guard = Command::new("sh")
+            .arg("-c")
+            .arg(format!(
+                "cat; $0 \"$@\"; rm -rf {}",
+                server.folder.path().display()
+            ))
+            .args(parts(&shell(&format!(
+                "{}; kill $(cat {})",
+                server.pg_ctl_line("-m immediate stop"),
+                server.pooler_file("pid").display()
+            ))))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
         server.guard = Some(guard.unwrap());
         server
-    }
-
-    /// What is in the folder belongs to another user.
-    fn removal(&self) -> String {
-        format!(
-            "{}/pg_ctl -D {data} -m immediate stop; rm -rf {data}",
-            programs().display(),
-            data = self.data().display()
-        )
     }
 
     pub(crate) fn prepare(settings: &[&str]) -> Self {
@@ -198,13 +208,43 @@ impl PrivateServer {
     }
 
     fn pg_ctl(&self, what: &str) {
-        let log = self.folder.path().join("log");
-        run_well(&format!(
-            "{}/pg_ctl -D {} -l {} {what}",
+        run_well(&self.pg_ctl_line(what));
+    }
+
+    fn pg_ctl_line(&self, what: &str) -> String {
+        format!(
+            "{}/pg_ctl -D {} -l {}/log {what}",
             programs().display(),
             self.data().display(),
-            log.display()
+            self.folder.path().display()
+        )
+    }
+
+    fn pooler_file(&self, ending: &str) -> PathBuf {
+        self.folder.path().join(format!("pgbouncer.{ending}"))
+    }
+
+    /// Starts a pooler before the server, whose clients share connections between transactions.
+    /// It ends with the server.
+    pub(crate) fn pooler(&self) -> String {
+        let port = free_port();
+        let ini = format!(
+            "[databases]\npostgres = user=postgres host=127.0.0.1 port={}\n[pgbouncer]\n\
+             listen_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\n\
+             pool_mode = transaction\ndefault_pool_size = 3\nmax_client_conn = 200\n\
+             unix_socket_dir =\nlogfile = {}\npidfile = {}\n",
+            self.port,
+            self.pooler_file("log").display(),
+            self.pooler_file("pid").display()
+        );
+        fs::write(self.pooler_file("ini"), ini).unwrap();
+        run_well(&format!(
+            "PATH=$PATH:/usr/sbin; command -v pgbouncer >/dev/null || \
+             {{ echo 'the tests need a pooler: apt-get install pgbouncer'; exit 1; }}; \
+             pgbouncer -d {}",
+            self.pooler_file("ini").display()
         ));
+        format!("postgresql://postgres@127.0.0.1:{port}/postgres")
     }
 
     /// To a process of the server.
