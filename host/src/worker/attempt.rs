@@ -187,10 +187,13 @@ pub(super) fn lighten(record: &mut Record, refusal: &StoreError) -> bool {
     let ended = record.status;
     record.result = Payload::empty();
     record.progress = Payload::empty();
-    record.status = Status::Failed;
-    record.error = Some(Text::from(format!(
-        "ResultRefused: the job ended {ended}, but the store refused its result: {refusal}"
-    )));
+    // A job that has not ended goes on without its progress in the store.
+    if ended.is_terminal() {
+        record.status = Status::Failed;
+        record.error = Some(Text::from(format!(
+            "ResultRefused: the job ended {ended}, but the store refused its result: {refusal}"
+        )));
+    }
     true
 }
 

@@ -48,7 +48,7 @@ pub use error::WorkerError;
 pub use hooks::{HookError, HookResult, Hooks, JobEnd, JobInfo, StartupContext};
 pub use replay::{Brought, bring_to_store};
 pub use shutdown::Shutdown;
-pub use spool::{MemorySpool, Spool, Spooled, WhenFull};
+pub use spool::{MemorySpool, Spool, Spooled, WhenFull, Window};
 pub use stats::{WorkerReport, WorkerStats};
 
 use crate::{broker::Broker, store::Store};

@@ -1,41 +1,55 @@
 //! Brings what the spool has kept back to the store.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use warren_plugin_api::{ErrorClass, StoreError, StoreResult, Write, WriteOutcome};
+use tokio::time::Instant;
+use warren_plugin_api::{ErrorClass, Record, StoreError, StoreResult, Write, WriteOutcome};
 
 use super::{
     DiskSpool,
     attempt::lighten,
-    results::MAX_BATCH_BYTES,
-    spool::{Spool, Spooled},
+    results::{MAX_BATCH_BYTES, REPLAY_PAUSE as PAUSE},
+    spool::{Spool, Spooled, Window},
 };
 use crate::store::Store;
 
+/// The most records of one batch.
 const MAX_BATCH: usize = 512;
-/// How often a record that makes the store fail by itself is offered.
-const MAX_TRIES: u8 = 3;
+/// How long a record on which the store fails by itself rests: at first, then doubled.
+const FIRST_REST: Duration = Duration::from_secs(2);
+const LONGEST_REST: Duration = Duration::from_secs(600);
 
 /// The replay of one spool to one store.
 #[derive(Debug)]
 pub(super) struct Replay {
     store: Store,
     spool: Arc<dyn Spool>,
-    /// How often each record failed on its own.
-    tries: HashMap<u64, u8>,
+    /// How many records are offered at once: fewer after each batch that the store did not take,
+    /// so that one which is too much for a call does not stop the others for ever.
+    batch: usize,
+    /// Records on which the store failed while it took others.
+    resting: HashMap<u64, Rest>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Rest {
+    until: Instant,
+    length: Duration,
 }
 
 /// What one round of replay has done.
 #[derive(Debug, Default)]
 pub(super) struct Round {
-    /// Records that the store has taken.
+    /// Records that the store has taken, or knows a later one of.
     pub(super) taken: usize,
-    /// Records that are given up: the store takes others and not these.
+    /// Records that the store refused for good, in any shape.
     pub(super) lost: usize,
-    /// Records that stay for a later round.
-    pub(super) stayed: usize,
     /// Why the store took nothing.
     pub(super) error: Option<StoreError>,
+    /// How long to wait for the next round.
+    pub(super) wait: Duration,
+    /// The next round offers fewer at once.
+    pub(super) is_smaller: bool,
 }
 
 enum Fate {
@@ -50,49 +64,92 @@ impl Replay {
         Self {
             store,
             spool,
-            tries: HashMap::new(),
+            batch: MAX_BATCH,
+            resting: HashMap::new(),
         }
     }
 
     /// Offers the oldest records to the store.
     pub(super) async fn round(&mut self) -> Round {
-        let spooled = self.oldest().await;
+        let now = Instant::now();
+        let window = Window {
+            records: self.batch,
+            bytes: MAX_BATCH_BYTES,
+            except: self
+                .resting
+                .iter()
+                .filter(|(_, rest)| rest.until > now)
+                .map(|(key, _)| *key)
+                .collect(),
+        };
+        let spooled = match self.spool.oldest(window).await {
+            Ok(spooled) => spooled,
+            Err(error) => {
+                tracing::error!(%error, "the spool cannot be read");
+                return Round {
+                    wait: PAUSE,
+                    ..Round::default()
+                };
+            }
+        };
         let mut round = Round::default();
         if spooled.is_empty() {
+            round.wait = self.next_rest_ends_in(now);
             return round;
         }
-        let writes = spooled
-            .iter()
-            .map(|spooled| spooled.write.clone())
-            .collect();
-        let answers = match self.store.put_many(writes).await {
-            Ok(answers) => answers.into_iter().map(Some).collect(),
-            Err(error) if is_down(&error) => {
-                round.stayed = spooled.len();
-                round.error = Some(error);
-                return round;
-            }
-            // Some record of the batch makes the store fail: find it by offering one at a time.
-            Err(_) => vec![None; spooled.len()],
-        };
-        self.settle(spooled, answers, &mut round).await;
+        match self.offer(&spooled).await {
+            Ok(answers) => self.settle(spooled, answers, &mut round).await,
+            Err(error) => self.not_taken(&spooled, error, &mut round),
+        }
         round
     }
 
-    /// The oldest records, no more than one call can carry.
-    async fn oldest(&self) -> Vec<Spooled> {
-        let mut spooled = self.spool.oldest(MAX_BATCH).await;
-        let mut bytes = 0;
-        let fit = spooled
+    /// Offers records in one call; `None` for those that have to be offered one by one.
+    async fn offer(
+        &self,
+        spooled: &[Spooled],
+    ) -> StoreResult<Vec<Option<StoreResult<WriteOutcome>>>> {
+        let ids = spooled
             .iter()
-            .take_while(|spooled| {
-                let fits = bytes < MAX_BATCH_BYTES;
-                bytes += spooled.write.record.size_bytes();
-                fits
-            })
-            .count();
-        spooled.truncate(fit);
-        spooled
+            .map(|spooled| spooled.write.record.job_id.clone())
+            .collect();
+        let stored = self.store.get_many(ids).await?;
+        let mut answers: Vec<Option<StoreResult<WriteOutcome>>> = spooled
+            .iter()
+            .zip(stored)
+            .map(|(spooled, stored)| is_of_later_job(stored, spooled).then_some(OUTLIVED))
+            .collect();
+        let offered: Vec<usize> = (0..spooled.len())
+            .filter(|index| answers[*index].is_none())
+            .collect();
+        let writes = offered
+            .iter()
+            .map(|index| spooled[*index].write.clone())
+            .collect();
+        match self.store.put_many(writes).await {
+            Ok(outcomes) => {
+                for (index, outcome) in offered.into_iter().zip(outcomes) {
+                    answers[index] = Some(outcome);
+                }
+                Ok(answers)
+            }
+            Err(error) if is_down(&error) => Err(error),
+            // Some record of the batch makes the store fail: find it by offering one at a time.
+            Err(_) => Ok(answers),
+        }
+    }
+
+    /// The store answers when asked for its health and took none of these.
+    fn not_taken(&mut self, spooled: &[Spooled], error: StoreError, round: &mut Round) {
+        match spooled {
+            [only] => self.rest(only.key, &only.write, &error),
+            _ => {
+                self.batch = (spooled.len() / 2).max(1);
+                round.is_smaller = true;
+            }
+        }
+        round.wait = PAUSE;
+        round.error = Some(error);
     }
 
     async fn settle(
@@ -102,19 +159,12 @@ impl Replay {
         round: &mut Round,
     ) {
         let mut done = Vec::with_capacity(spooled.len());
-        let mut stuck = Vec::new();
-        let mut answers = answers.into_iter();
-        let mut is_down = false;
-        for Spooled { key, write } in spooled {
-            if is_down {
-                round.stayed += 1;
-                continue;
-            }
-            let answer = match answers.next().flatten() {
+        for (Spooled { key, write }, answer) in spooled.into_iter().zip(answers) {
+            let answer = match answer {
                 Some(answer) => answer,
                 None => self.store.put(write.clone()).await,
             };
-            match self.fate(write, answer).await {
+            match self.fate(write.clone(), answer).await {
                 Fate::Taken => {
                     round.taken += 1;
                     done.push(key);
@@ -124,41 +174,45 @@ impl Replay {
                     done.push(key);
                 }
                 Fate::Stays(error) => {
-                    stuck.push(key);
-                    round.error = Some(error);
+                    self.rest(key, &write, &error);
+                    round.wait = PAUSE;
                 }
                 Fate::StoreDown(error) => {
-                    is_down = true;
-                    round.stayed += 1;
+                    round.wait = PAUSE;
                     round.error = Some(error);
+                    break;
                 }
             }
         }
-        self.give_up(stuck, &mut done, round);
-        self.tries.retain(|key, _| done.binary_search(key).is_err());
+        if round.taken > 0 {
+            self.batch = (self.batch * 2).min(MAX_BATCH);
+        }
+        for key in &done {
+            self.resting.remove(key);
+        }
         self.spool.forget(done).await;
     }
 
-    /// Counts failures of single records; only while the store takes others are they theirs.
-    fn give_up(&mut self, stuck: Vec<u64>, done: &mut Vec<u64>, round: &mut Round) {
-        for key in stuck {
-            let tries = self.tries.entry(key).or_default();
-            *tries += u8::from(round.taken > 0);
-            if *tries < MAX_TRIES {
-                round.stayed += 1;
-                continue;
+    /// Lets a record rest, so that others come first. It is never given up: it is all that is
+    /// left of a job's result.
+    fn rest(&mut self, key: u64, write: &Write, error: &StoreError) {
+        let length = match self.resting.get(&key) {
+            Some(rest) => (rest.length * 2).min(LONGEST_REST),
+            None => {
+                let job_id = write.record.job_id.as_str();
+                tracing::warn!(job_id, %error, "the store fails on a record; others come first");
+                FIRST_REST
             }
-            tracing::error!(
-                error = round.error.as_ref().map(tracing::field::display),
-                "a record is given up: the result store takes others and fails on this one"
-            );
-            round.lost += 1;
-            done.push(key);
-        }
-        done.sort_unstable();
-        if round.taken > 0 {
-            round.error = None;
-        }
+        };
+        let until = Instant::now() + length;
+        self.resting.insert(key, Rest { until, length });
+    }
+
+    fn next_rest_ends_in(&self, now: Instant) -> Duration {
+        let ends = self.resting.values().map(|rest| rest.until).min();
+        ends.map_or(PAUSE, |until| {
+            until.saturating_duration_since(now).max(PAUSE)
+        })
     }
 
     async fn fate(&self, mut write: Write, mut answer: StoreResult<WriteOutcome>) -> Fate {
@@ -180,6 +234,19 @@ impl Replay {
             answer = self.store.put(write.clone()).await;
         }
     }
+}
+
+/// The answer for a record whose job's id has been used for a later job.
+const OUTLIVED: StoreResult<WriteOutcome> = Ok(WriteOutcome::Stale);
+
+/// Whether `stored` is of a job that was enqueued after the one in the spool, under the same id:
+/// sent again by hand, say. The store's own rule knows attempts only.
+fn is_of_later_job(stored: StoreResult<Option<Record>>, spooled: &Spooled) -> bool {
+    let Ok(Some(stored)) = stored else {
+        return false;
+    };
+    let enqueued_at = spooled.write.record.enqueued_at;
+    enqueued_at.is_some() && stored.enqueued_at > enqueued_at
 }
 
 /// What [`bring_to_store`] has done.
@@ -207,9 +274,9 @@ pub async fn bring_to_store(
         brought.taken += round.taken;
         brought.refused += round.lost;
         progress((round.taken + round.lost) as u64);
-        if round.taken + round.lost == 0 {
-            let unread = || StoreError::internal("what is left in the spool cannot be read");
-            return Err(round.error.unwrap_or_else(unread));
+        if round.taken + round.lost == 0 && !round.is_smaller {
+            let failing = || StoreError::internal("the store fails on what is left in the spool");
+            return Err(round.error.unwrap_or_else(failing));
         }
     }
     Ok(brought)

@@ -41,7 +41,7 @@ pub(super) const MAX_BATCHES_IN_FLIGHT: usize = 2;
 /// How often an attempt's end is offered again in a smaller shape.
 const MAX_REFUSALS: usize = 3;
 /// How long a record that the store does not take rests before it is offered again.
-const REPLAY_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const REPLAY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Sends records to the writer. Cheap to clone; the writer ends when all are dropped.
 #[derive(Debug, Clone)]
@@ -402,6 +402,8 @@ impl ResultWriter {
         let mut kept = ended;
         let left = kept.split_off(taken.min(kept.len()));
         self.stats.0.results_spooled.add(kept.len() as u64);
+        // Others may be resting for much longer.
+        self.replay_at = self.replay_at.min(Instant::now() + REPLAY_PAUSE);
         kept.into_iter().for_each(Ended::answer);
         if left.is_empty() {
             return;
@@ -481,12 +483,10 @@ impl ResultWriter {
         if let Some(error) = &round.error {
             self.stats.0.store_failures.increment();
             self.state.failed(error);
-        } else {
+        } else if round.taken > 0 {
             self.state.succeeded();
         }
-        if round.stayed > 0 {
-            self.replay_at = Instant::now() + REPLAY_PAUSE;
-        }
+        self.replay_at = Instant::now() + round.wait;
     }
 
     /// Offers what is spooled once more, as long as the store takes it.
@@ -496,7 +496,7 @@ impl ResultWriter {
         {
             let round = replay.round().await;
             self.stats.0.results_lost.add(round.lost as u64);
-            if round.taken == 0 {
+            if round.taken == 0 && !round.is_smaller {
                 break;
             }
         }

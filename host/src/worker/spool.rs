@@ -5,8 +5,8 @@
 //! meanwhile takes them with it. [`DiskSpool`](super::DiskSpool) keeps them on disk.
 
 use std::{
-    collections::BTreeMap,
-    fmt,
+    collections::{BTreeMap, HashSet},
+    fmt, io,
     sync::{Arc, Mutex},
 };
 
@@ -20,8 +20,11 @@ pub trait Spool: Send + Sync + fmt::Debug + 'static {
     /// on, it has taken; the rest is lost.
     fn keep(&self, writes: Vec<Write>) -> BoxFuture<'_, usize>;
 
-    /// The oldest writes, at most `limit`. They stay until they are forgotten.
-    fn oldest(&self, limit: usize) -> BoxFuture<'_, Vec<Spooled>>;
+    /// The oldest writes within `window`. They stay until they are forgotten.
+    ///
+    /// # Errors
+    /// They cannot be read now.
+    fn oldest(&self, window: Window) -> BoxFuture<'_, io::Result<Vec<Spooled>>>;
 
     /// Forgets writes that the store has taken.
     fn forget(&self, keys: Vec<u64>) -> BoxFuture<'_, ()>;
@@ -38,6 +41,17 @@ pub trait Spool: Send + Sync + fmt::Debug + 'static {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// How much of a spool is looked at.
+#[derive(Debug, Clone, Default)]
+pub struct Window {
+    /// At most so many writes.
+    pub records: usize,
+    /// No more writes once they have so many bytes; the first one comes whatever its size.
+    pub bytes: usize,
+    /// Not these keys.
+    pub except: HashSet<u64>,
 }
 
 /// What a worker does when the store is down and the spool takes no more: it is full, or so is
@@ -139,19 +153,26 @@ impl Spool for MemorySpool {
         Box::pin(std::future::ready(taken))
     }
 
-    fn oldest(&self, limit: usize) -> BoxFuture<'_, Vec<Spooled>> {
+    fn oldest(&self, window: Window) -> BoxFuture<'_, io::Result<Vec<Spooled>>> {
         let mut kept = self.kept();
         kept.drop_expired(Timestamp::now());
+        let mut bytes = 0;
         let oldest = kept
             .writes
             .iter()
-            .take(limit)
+            .filter(|(key, _)| !window.except.contains(key))
+            .take(window.records)
+            .take_while(|(_, write)| {
+                let fits = bytes == 0 || bytes < window.bytes;
+                bytes += write.record.size_bytes().max(1);
+                fits
+            })
             .map(|(key, write)| Spooled {
                 key: *key,
                 write: write.clone(),
             })
             .collect();
-        Box::pin(std::future::ready(oldest))
+        Box::pin(std::future::ready(Ok(oldest)))
     }
 
     fn forget(&self, keys: Vec<u64>) -> BoxFuture<'_, ()> {
@@ -201,8 +222,40 @@ mod tests {
         })
     }
 
+    fn window(records: usize) -> Window {
+        Window {
+            records,
+            bytes: usize::MAX,
+            ..Window::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_window_has_its_size_and_leaves_out_what_it_is_told_to() {
+        let spool = MemorySpool::default();
+        spool
+            .keep(vec![
+                write("aa", None),
+                write("bb", None),
+                write("cc", None),
+            ])
+            .await;
+        let small = Window {
+            bytes: 3,
+            ..window(10)
+        };
+        assert_eq!(spool.oldest(small).await.unwrap().len(), 2);
+        let first = spool.oldest(window(1)).await.unwrap()[0].key;
+        let others = Window {
+            except: [first].into(),
+            ..window(1)
+        };
+        let found = spool.oldest(others).await.unwrap();
+        assert_eq!(found[0].write.record.job_id, "bb");
+    }
+
     async fn ids(spool: &MemorySpool) -> Vec<String> {
-        let oldest = spool.oldest(10).await;
+        let oldest = spool.oldest(window(10)).await.unwrap();
         oldest
             .into_iter()
             .map(|spooled| spooled.write.record.job_id.into())
@@ -219,7 +272,7 @@ mod tests {
             3
         );
         assert_eq!(ids(&spool).await, ["a", "b", "c"]);
-        let first = spool.oldest(1).await;
+        let first = spool.oldest(window(1)).await.unwrap();
         spool.forget(vec![first[0].key]).await;
         assert_eq!(ids(&spool).await, ["b", "c"]);
     }

@@ -14,7 +14,7 @@ use super::{
     frame::{self, Next},
     slot::Slot,
 };
-use crate::worker::spool::Spooled;
+use crate::worker::spool::{Spooled, Window};
 
 const SEGMENT: &str = "segment";
 /// A segment is closed when it has this many bytes: the space of what the store has taken is
@@ -44,6 +44,7 @@ struct Segment {
 struct Entry {
     segment: u64,
     offset: u64,
+    length: u64,
     expires_at: Option<Timestamp>,
 }
 
@@ -70,20 +71,28 @@ impl Log {
     }
 
     fn take_in(&mut self, path: &Path, is_last: bool) -> io::Result<()> {
-        let file = File::open(path)?;
+        let file = File::options().read(true).write(true).open(path)?;
         let bytes = file.metadata()?.len();
-        let mut reader = BufReader::new(file);
-        let number = self.segments.len() as u64;
+        let mut reader = BufReader::new(&file);
+        let number = self.segments.keys().last().map_or(0, |last| last + 1);
         let (mut offset, mut live) = (0, 0);
-        while let Next::Frame(frame) = frame::read(&mut reader)? {
-            self.entries.insert(
-                frame.key,
-                Entry {
-                    segment: number,
-                    offset,
-                    expires_at: frame.write.record.expires_at,
-                },
-            );
+        loop {
+            let frame = match frame::read(&mut reader) {
+                Ok(Next::Frame(frame)) => frame,
+                Ok(Next::End) => break,
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    self.entries.retain(|_, entry| entry.segment != number);
+                    return put_aside(path, &error);
+                }
+                Err(error) => return Err(error),
+            };
+            let entry = Entry {
+                segment: number,
+                offset,
+                length: frame.length,
+                expires_at: frame.write.record.expires_at,
+            };
+            self.entries.insert(frame.key, entry);
             self.next_key = self.next_key.max(frame.key + 1);
             offset += frame.length;
             live += 1;
@@ -99,9 +108,14 @@ impl Log {
                 "a spool file is damaged: records behind the damage are not replayed"
             );
         }
+        if offset < bytes {
+            // So that the next process does not wonder about it again.
+            file.set_len(offset)?;
+            file.sync_all()?;
+        }
         let segment = Segment {
             path: path.to_owned(),
-            bytes,
+            bytes: offset,
             live,
         };
         self.segments.insert(number, segment);
@@ -126,10 +140,14 @@ impl Log {
     /// # Errors
     /// The disk's; what was not moved stays where it is.
     pub(super) fn take_over(&mut self, mut other: Self) -> io::Result<usize> {
-        const AT_ONCE: usize = 1_000;
+        let window = Window {
+            records: 1_000,
+            bytes: 8 * 1024 * 1024,
+            ..Window::default()
+        };
         let mut moved = 0;
         loop {
-            let spooled = other.oldest(AT_ONCE)?;
+            let spooled = other.oldest(&window)?;
             if spooled.is_empty() {
                 return Ok(moved);
             }
@@ -159,16 +177,18 @@ impl Log {
                 bytes.truncate(start);
                 break;
             }
-            places.push((key, start as u64, write.record.expires_at));
+            let length = (bytes.len() - start) as u64;
+            places.push((key, start as u64, length, write.record.expires_at));
         }
         if places.is_empty() {
             return Ok(0);
         }
         let (number, start) = self.write(&bytes)?;
-        for (key, offset, expires_at) in &places {
+        for (key, offset, length, expires_at) in &places {
             let entry = Entry {
                 segment: number,
                 offset: start + offset,
+                length: *length,
                 expires_at: *expires_at,
             };
             self.entries.insert(*key, entry);
@@ -205,7 +225,8 @@ impl Log {
     }
 
     fn segment_to_append(&mut self) -> io::Result<u64> {
-        if let Some((number, _)) = &self.active
+        if let Some((number, file)) = &self.active
+            && !is_deleted(file)?
             && self
                 .segments
                 .get(number)
@@ -218,7 +239,11 @@ impl Log {
             .slot
             .folder
             .join(format!("{:020}.{SEGMENT}", self.next_key));
-        let file = File::options().create(true).append(true).open(&path)?;
+        let mut options = File::options();
+        options.create(true).append(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&path)?;
         file.set_len(0)?;
         // The file's name must survive too.
         File::open(&self.slot.folder)?.sync_all()?;
@@ -235,47 +260,72 @@ impl Log {
         Ok(number)
     }
 
-    /// The oldest writes that have not expired.
+    /// The oldest writes within `window` that have not expired. What cannot be read any more is
+    /// dropped, and said so.
     ///
     /// # Errors
-    /// The disk's. A write that cannot be read any more is dropped, and said so.
-    pub(super) fn oldest(&mut self, limit: usize) -> io::Result<Vec<Spooled>> {
+    /// The disk's, or the process has too many files open: it may be read later.
+    pub(super) fn oldest(&mut self, window: &Window) -> io::Result<Vec<Spooled>> {
         self.forget_expired(Timestamp::now());
+        let mut bytes = 0;
         let oldest: Vec<(u64, Entry)> = self
             .entries
             .iter()
-            .take(limit)
+            .filter(|(key, _)| !window.except.contains(key))
+            .take(window.records)
+            .take_while(|(_, entry)| {
+                let fits = bytes == 0 || bytes < window.bytes as u64;
+                bytes += entry.length;
+                fits
+            })
             .map(|(key, entry)| (*key, *entry))
             .collect();
         let mut spooled = Vec::with_capacity(oldest.len());
-        let mut open: Option<(u64, BufReader<File>)> = None;
+        let mut open = None;
         for (key, entry) in oldest {
-            let reader = match &mut open {
-                Some((number, reader)) if *number == entry.segment => reader,
-                _ => {
-                    let Some(segment) = self.segments.get(&entry.segment) else {
-                        continue;
-                    };
-                    let file = BufReader::new(File::open(&segment.path)?);
-                    &mut open.insert((entry.segment, file)).1
-                }
-            };
-            reader.seek(SeekFrom::Start(entry.offset))?;
-            match frame::read(reader)? {
-                Next::Frame(frame) => spooled.push(Spooled {
-                    key,
-                    write: frame.write,
-                }),
-                Next::End => {
-                    tracing::error!(
-                        folder = %self.slot.folder.display(), key,
-                        "a record in the spool is damaged and lost"
-                    );
+            match self.read(entry, &mut open) {
+                Ok(Some(write)) => spooled.push(Spooled { key, write }),
+                Ok(None) => {
+                    let folder = self.slot.folder.display().to_string();
+                    tracing::error!(folder, key, "a record in the spool is damaged and lost");
                     self.forget(&[key]);
                 }
+                Err(error) => return Err(error),
             }
         }
         Ok(spooled)
+    }
+
+    /// `None` when it is not there any more. `open` keeps the file of the last one at hand.
+    fn read(
+        &self,
+        entry: Entry,
+        open: &mut Option<(u64, BufReader<File>)>,
+    ) -> io::Result<Option<Write>> {
+        let is_open = open
+            .as_ref()
+            .is_some_and(|(number, _)| *number == entry.segment);
+        if !is_open {
+            let Some(segment) = self.segments.get(&entry.segment) else {
+                return Ok(None);
+            };
+            match File::open(&segment.path) {
+                Ok(file) => *open = Some((entry.segment, BufReader::new(file))),
+                // Somebody has deleted it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        let Some((_, reader)) = open else {
+            return Ok(None);
+        };
+        reader.seek(SeekFrom::Start(entry.offset))?;
+        match frame::read(reader) {
+            Ok(Next::Frame(frame)) => Ok(Some(frame.write)),
+            Ok(Next::End) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn forget_expired(&mut self, now: Timestamp) {
@@ -336,4 +386,28 @@ pub(super) fn segments(folder: &Path) -> io::Result<BTreeSet<PathBuf>> {
         }
     }
     Ok(segments)
+}
+
+/// Whether somebody has deleted a file that is open: what is written to it then is lost.
+fn is_deleted(file: &File) -> io::Result<bool> {
+    #[cfg(unix)]
+    {
+        Ok(std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) == 0)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        Ok(false)
+    }
+}
+
+/// A file that this version of Warren cannot read must not keep it from working.
+fn put_aside(path: &Path, error: &io::Error) -> io::Result<()> {
+    let aside = path.with_extension("unreadable");
+    fs::rename(path, &aside)?;
+    tracing::error!(
+        file = %aside.display(), %error,
+        "a spool file cannot be understood and is put aside: was it written by a later version?"
+    );
+    Ok(())
 }

@@ -22,7 +22,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use warren_plugin_api::Write;
 
-use super::{Spool, Spooled};
+use super::{Spool, Spooled, Window};
 pub use error::SpoolError;
 use log::Log;
 use slot::Slot;
@@ -135,14 +135,8 @@ impl Spool for DiskSpool {
         })
     }
 
-    fn oldest(&self, limit: usize) -> BoxFuture<'_, Vec<Spooled>> {
-        let oldest = self.run(move |log| log.oldest(limit));
-        Box::pin(async move {
-            oldest.await.unwrap_or_else(|error| {
-                self.failed("read its records", &error);
-                Vec::new()
-            })
-        })
+    fn oldest(&self, window: Window) -> BoxFuture<'_, io::Result<Vec<Spooled>>> {
+        self.run(move |log| log.oldest(&window))
     }
 
     fn forget(&self, keys: Vec<u64>) -> BoxFuture<'_, ()> {
@@ -176,6 +170,14 @@ mod tests {
 
     const PLENTY: u64 = 1 << 30;
 
+    fn all() -> Window {
+        Window {
+            records: 100,
+            bytes: usize::MAX,
+            ..Window::default()
+        }
+    }
+
     fn write(id: &str) -> Write {
         Write::from(Record {
             job_id: Text::from(id),
@@ -189,7 +191,7 @@ mod tests {
     }
 
     async fn ids(spool: &DiskSpool) -> Vec<String> {
-        let oldest = spool.oldest(100).await;
+        let oldest = spool.oldest(all()).await.unwrap();
         oldest
             .into_iter()
             .map(|spooled| spooled.write.record.job_id.into())
@@ -225,7 +227,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let spool = DiskSpool::open(folder.path(), PLENTY).unwrap();
         spool.keep(writes(&["a", "b"])).await;
-        let keys: Vec<u64> = spool.oldest(9).await.iter().map(|it| it.key).collect();
+        let keys: Vec<u64> = spool
+            .oldest(all())
+            .await
+            .unwrap()
+            .iter()
+            .map(|it| it.key)
+            .collect();
         spool.forget(vec![keys[0]]).await;
         assert_eq!(ids(&spool).await, ["b"]);
         spool.forget(vec![keys[1]]).await;
@@ -253,6 +261,52 @@ mod tests {
         drop(spool);
         let spool = DiskSpool::open(folder.path(), PLENTY).unwrap();
         assert_eq!(ids(&spool).await, ["a", "b"]);
+        drop(spool);
+        let spool = DiskSpool::open(folder.path(), PLENTY).unwrap();
+        assert_eq!(ids(&spool).await, ["a", "b"]);
+        let is_alarm = |name: &std::ffi::OsStr| name.to_string_lossy().contains("damaged");
+        let mut files = fs::read_dir(spool.folder()).unwrap();
+        assert!(!files.any(|file| is_alarm(&file.unwrap().file_name())));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_understood_is_put_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = DiskSpool::open(folder.path(), PLENTY).unwrap();
+        spool.keep(writes(&["a"])).await;
+        let own = spool.folder();
+        drop(spool);
+        // The checksum is right, the content is not a write.
+        let mut frame = vec![1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0xc1];
+        let checksum = crc32fast::hash(&frame[8..]);
+        frame[4..8].copy_from_slice(&checksum.to_le_bytes());
+        fs::write(own.join("00000000000000000009.segment"), frame).unwrap();
+        let spool = DiskSpool::open(folder.path(), PLENTY).unwrap();
+        assert_eq!(ids(&spool).await, ["a"]);
+        assert!(own.join("00000000000000000009.unreadable").exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_deleted_costs_only_what_was_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = DiskSpool::open(folder.path(), PLENTY).unwrap();
+        spool.keep(writes(&["lost"])).await;
+        fs::remove_file(&segments(&spool)[0]).unwrap();
+        assert_eq!(spool.keep(writes(&["kept"])).await, 1);
+        assert_eq!(ids(&spool).await, ["kept"]);
+        assert_eq!(spool.len(), 1);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn nobody_else_can_read_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let spool = DiskSpool::open(&folder.path().join("a/b"), PLENTY).unwrap();
+        spool.keep(writes(&["a"])).await;
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&folder.path().join("a")), 0o700);
+        assert_eq!(mode(&segments(&spool)[0]), 0o600);
     }
 
     #[tokio::test]
@@ -302,7 +356,13 @@ mod tests {
         let taken = spool.keep(writes(&["a", "b", "c", "d", "e", "f"])).await;
         assert!((1..6).contains(&taken), "{taken}");
         assert_eq!(spool.keep(writes(&["g"])).await, 0);
-        let keys = spool.oldest(9).await.iter().map(|it| it.key).collect();
+        let keys = spool
+            .oldest(all())
+            .await
+            .unwrap()
+            .iter()
+            .map(|it| it.key)
+            .collect();
         spool.forget(keys).await;
         assert_eq!(spool.keep(writes(&["g"])).await, 1);
     }

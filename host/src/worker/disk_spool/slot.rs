@@ -2,7 +2,9 @@
 
 use std::{
     fs::{self, File, TryLockError},
+    io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::SpoolError;
@@ -10,6 +12,8 @@ use super::SpoolError;
 /// More workers than one machine runs.
 const MOST_SLOTS: u32 = 1_000;
 const LOCK: &str = "lock";
+/// Longer than it takes to see whether a folder is in use.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A sub-folder that no other process uses as long as this lives.
 #[derive(Debug)]
@@ -53,7 +57,7 @@ impl Slot {
     }
 
     fn try_claim(folder: PathBuf) -> Result<Option<Self>, SpoolError> {
-        fs::create_dir_all(&folder).map_err(SpoolError::folder(&folder, "make it"))?;
+        make_folder(&folder).map_err(SpoolError::folder(&folder, "make it"))?;
         let path = folder.join(LOCK);
         let lock = File::options()
             .create(true)
@@ -61,7 +65,13 @@ impl Slot {
             .write(true)
             .open(&path)
             .map_err(SpoolError::folder(&path, "open it"))?;
-        match lock.try_lock() {
+        let mut locked = lock.try_lock();
+        if matches!(locked, Err(TryLockError::WouldBlock)) {
+            // Whoever only looks whether it is in use holds it for a moment.
+            std::thread::sleep(LOOK);
+            locked = lock.try_lock();
+        }
+        match locked {
             Ok(()) => Ok(Some(Self {
                 folder,
                 _lock: lock,
@@ -70,4 +80,27 @@ impl Slot {
             Err(TryLockError::Error(error)) => Err(SpoolError::folder(path, "lock it")(error)),
         }
     }
+}
+
+/// Makes a folder and those above it, for this user alone, so that they survive a loss of power.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let mut missing = Vec::new();
+    let mut above = Some(folder);
+    while let Some(path) = above.filter(|path| !path.as_os_str().is_empty() && !path.exists()) {
+        missing.push(path);
+        above = path.parent();
+    }
+    for path in missing.into_iter().rev() {
+        let mut builder = fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        match builder.create(path) {
+            // Another worker was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made?,
+        }
+        let parent = path.parent().filter(|it| !it.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
 }

@@ -363,3 +363,39 @@ async fn jobs_go_on_without_room_for_records_where_that_is_asked_for() {
     let (_, left) = bench.end().await;
     assert_eq!(left, 1);
 }
+
+#[tokio::test]
+async fn a_record_on_which_the_store_panics_is_not_given_up() {
+    let mut bench = Bench::new();
+    bench.store.panic_on("bad");
+    bench.complete(0, &attempt("bad"));
+    bench.answer().await;
+    for tag in 1..4 {
+        bench.complete(tag, &attempt(&format!("good-{tag}")));
+        bench.answer().await;
+    }
+    bench.store.wait_for("good-3", Status::Completed).await;
+    assert_eq!(bench.stats.report().results_lost, 0);
+    let (_, left) = bench.end().await;
+    assert_eq!(left, 1);
+}
+
+#[tokio::test]
+async fn an_old_ending_does_not_replace_a_job_that_was_sent_again() {
+    let mut bench = Bench::new();
+    bench.store.set(Mode::Fails(ErrorClass::Unavailable));
+    bench.complete(0, &attempt("again"));
+    bench.answer().await;
+    // Meanwhile the id is used for another job, enqueued later.
+    let later = warren_plugin_api::Record {
+        job_id: "again".into(),
+        enqueued_at: Some(Timestamp::now()),
+        ..warren_plugin_api::Record::default()
+    };
+    bench.store.set(Mode::Works);
+    let store = bench.store.open(Duration::from_secs(5));
+    store.put(later.clone().into()).await.unwrap();
+    let (store, left) = bench.end().await;
+    assert_eq!(left, 0);
+    assert_eq!(store.record("again").unwrap().status, Status::Queued);
+}
