@@ -278,6 +278,21 @@ fn a_store_that_hangs_or_blocks_is_given_up() {
     assert!(ran.stdout.contains("the store hung in 3"), "{ran:?}");
 }
 
+#[test]
+fn a_store_that_ends_its_process_is_told_with_what_it_was_doing() {
+    for (fault, said) in [
+        ("constructor_aborts", "with SIGABRT, while opening it"),
+        ("call_aborts", "with SIGABRT, while in case identity::"),
+        // Not taken for success.
+        ("call_exits", "with exit code 0, while in case identity::"),
+    ] {
+        let ran = check_fixture(fault, &["--json"]).expect(4);
+        let error: Value = serde_json::from_str(ran.stderr.lines().last().unwrap()).unwrap();
+        let error = error["error"].as_str().unwrap();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
 /// `warren plugins check` of the memory store.
 fn check_memory(more: &[&str]) -> Ran {
     let file = plugin("memory");

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use warren_conformance::CaseInfo;
 
 use super::{
     arguments::CheckCommand,
-    bench, capabilities, store_json,
+    bench, capabilities,
+    own_process::{self, Progress},
+    store_json,
     suite::{self, chosen_cases, suite_over},
     verdicts,
 };
@@ -28,35 +31,74 @@ pub(super) async fn run(
     command: &CheckCommand,
     output: &Output,
 ) -> Result<Exit, CliError> {
+    let Some(progress) = Progress::of_second_process() else {
+        return own_process::run(&command.file).await;
+    };
+    let checked = check(global, command, &progress, output).await;
+    progress.done();
+    checked
+}
+
+async fn check(
+    global: &GlobalArguments,
+    command: &CheckCommand,
+    progress: &Progress,
+    output: &Output,
+) -> Result<Exit, CliError> {
     let cases = chosen_cases(&command.only)?;
+    progress.say("loading it");
     let store = load_one(&command.file)
         .map_err(|error| CliError::new(Exit::StoreUnusable, error.to_string()))?;
     let mut report = store_json(&store);
-    let Some(config) = config_to_check(global, command, &store)? else {
-        if let Some(flag) = command.needs_a_configuration() {
-            let text = format!("{flag} needs a store: give --config FILE or --store-config JSON");
-            return Err(CliError::new(Exit::Usage, text));
-        }
+    let mut exit = Exit::Ok;
+    if let Some(config) = config_to_check(global, command, &store)? {
+        check_config(&store, &config)?;
+        progress.say("opening it");
+        open_and_ask(&store, &config, &mut report).await?;
         print_described(command, &store, output);
-        if output.json {
-            output.print_json(&report);
-        }
-        return Ok(Exit::Ok);
-    };
-    let unreachable = command
-        .unreachable
-        .as_deref()
-        .map(|text| json_argument("--unreachable", text))
-        .transpose()?;
-    check_config(&store, &config)?;
-    open_and_ask(&store, &config, &mut report).await?;
-    print_described(command, &store, output);
-    print_health(&report, output);
+        print_health(&report, output);
+        exit = try_out(
+            command,
+            &store,
+            &config,
+            cases,
+            &mut report,
+            progress,
+            output,
+        )
+        .await?;
+    } else if let Some(flag) = command.needs_a_configuration() {
+        let text = format!("{flag} needs a store: give --config FILE or --store-config JSON");
+        return Err(CliError::new(Exit::Usage, text));
+    } else {
+        print_described(command, &store, output);
+    }
+    if output.json {
+        output.print_json(&report);
+    }
+    Ok(exit)
+}
+
+/// Runs what was asked for over the store: the suite, measurements, both.
+async fn try_out(
+    command: &CheckCommand,
+    store: &StoreType,
+    config: &Value,
+    cases: Vec<CaseInfo>,
+    report: &mut Value,
+    progress: &Progress,
+    output: &Output,
+) -> Result<Exit, CliError> {
     let mut exit = Exit::Ok;
     if !command.no_suite {
+        let unreachable = command
+            .unreachable
+            .as_deref()
+            .map(|text| json_argument("--unreachable", text))
+            .transpose()?;
         warn(command);
-        let suite = suite_over(&store, &config, unreachable, command);
-        let ran = suite::run(&suite, cases, command, output).await;
+        let suite = suite_over(store, config, unreachable, command);
+        let ran = suite::run(&suite, cases, command, progress, output).await;
         if !ran.report.passed() {
             exit = Exit::StoreUnusable;
         }
@@ -68,7 +110,8 @@ pub(super) async fn run(
         }
     }
     if let Some(time) = command.bench {
-        let measured = bench::run(&store, &config, time, command.timeout, output).await?;
+        progress.say("measuring its calls");
+        let measured = bench::run(store, config, time, command.timeout, output).await?;
         if measured.iter().any(|it| it.figures.is_err()) {
             exit = Exit::StoreUnusable;
         }
@@ -77,9 +120,6 @@ pub(super) async fn run(
         } else {
             bench::print(&measured, time, output);
         }
-    }
-    if output.json {
-        output.print_json(&report);
     }
     Ok(exit)
 }

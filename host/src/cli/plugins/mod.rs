@@ -6,6 +6,7 @@ mod check;
 mod contract_source;
 mod ls;
 mod new;
+mod own_process;
 mod suite;
 mod verdicts;
 

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use warren_conformance::{CaseInfo, CaseReport, Outcome, Report, Scale, Suite, cases};
 use warren_plugin_api::{StoreError, StoreObject, StoreResult};
 
-use super::arguments::CheckCommand;
+use super::{arguments::CheckCommand, own_process::Progress};
 use crate::{
     cli::{
         error::{CliError, Exit},
@@ -106,6 +106,7 @@ pub(super) async fn run(
     suite: &Suite,
     cases: Vec<CaseInfo>,
     command: &CheckCommand,
+    progress: &Progress,
     output: &Output,
 ) -> Ran {
     let started = Instant::now();
@@ -115,6 +116,7 @@ pub(super) async fn run(
     while hung < MOST_HANGS
         && let Some(case) = cases.next()
     {
+        progress.say(&format!("in case {} ({})", case.id, case.rules.join(", ")));
         let report = run_case(suite, case, command.timeout).await;
         if report.took >= command.timeout && matches!(report.outcome, Outcome::Failed(_)) {
             hung += 1;
