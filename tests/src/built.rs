@@ -77,6 +77,7 @@ fn built() -> &'static Built {
 const PACKAGES: &[&str] = &[
     "warren-host",
     "warren-store-memory",
+    "warren-store-postgres",
     "warren-store-redis",
     "warren-store-sqlite",
     "warren-tests",

@@ -11,6 +11,7 @@
 mod built;
 mod eventually;
 pub mod fixtures;
+mod postgres_server;
 mod process;
 mod proxy;
 pub mod python;
@@ -20,6 +21,7 @@ mod system;
 
 pub use built::{plugin, plugin_folder, target_folder, warren};
 pub use eventually::{DEADLINE, eventually, eventually_true};
+pub use postgres_server::postgres_url;
 pub use process::{Ran, WorkerProcess};
 pub use proxy::Proxy;
 pub use rabbitmq::{Message, RabbitMq};

@@ -8,6 +8,8 @@
     reason = "in a test a broken expectation is the finding"
 )]
 
+#[path = "conformance/postgres.rs"]
+mod postgres;
 #[path = "conformance/sqlite.rs"]
 mod sqlite;
 
@@ -65,6 +67,15 @@ const BACKENDS: &[Backend] = &[
                 "no secret was given: see Suite::secret",
             ),
         ],
+    },
+    Backend {
+        name: "postgres",
+        suite: postgres::suite,
+        left_over: postgres::left_over,
+        not_applicable: &[(
+            "limits::large_records_come_back",
+            "the store limits its records",
+        )],
     },
     Backend {
         name: "redis",
