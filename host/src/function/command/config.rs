@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     num::{NonZeroU16, NonZeroU32},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -130,6 +130,18 @@ pub enum CommandError {
         /// The program.
         program: String,
     },
+    /// The program's file lacks the permission to be executed.
+    #[error(
+        "functions.{function}.command: {} may not be executed; make it executable with chmod +x, \
+         or name its interpreter first",
+        .program.display()
+    )]
+    NotExecutable {
+        /// The function.
+        function: String,
+        /// The file.
+        program: PathBuf,
+    },
     /// `recycle_after` without `processes`.
     #[error(
         "functions.{function}.recycle_after needs functions.{function}.processes: only a pool has processes that stay"
@@ -174,29 +186,4 @@ impl FunctionRegistry {
         }
         Ok(())
     }
-}
-
-/// The program's file, looked up as a shell would.
-pub(super) fn find_program(
-    function: &str,
-    program: &str,
-    working_dir: Option<&Path>,
-) -> Result<PathBuf, CommandError> {
-    let missing = || CommandError::NoSuchProgram {
-        function: function.to_owned(),
-        program: program.to_owned(),
-    };
-    if program.contains('/') {
-        let path = working_dir.map_or_else(|| PathBuf::from(program), |dir| dir.join(program));
-        return if path.is_file() {
-            Ok(path)
-        } else {
-            Err(missing())
-        };
-    }
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&folders)
-        .map(|folder| folder.join(program))
-        .find(|path| path.is_file())
-        .ok_or_else(missing)
 }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::Stdio};
 
 use tokio::process::Command;
 
-use super::{CommandError, FunctionConfig, config::find_program};
+use super::{CommandError, FunctionConfig, program::find_program};
 
 /// Knows a function's program, arguments, folder and environment.
 #[derive(Debug)]

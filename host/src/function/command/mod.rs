@@ -7,6 +7,7 @@ mod launch;
 mod pool;
 mod pool_process;
 mod process;
+mod program;
 mod run;
 mod stderr_tail;
 
