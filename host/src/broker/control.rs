@@ -18,6 +18,8 @@ pub struct AbortRequest {
 pub enum Control {
     /// Requests come through from here on. Those sent before may have been missed.
     Up,
+    /// From here on requests are missed, until [`Up`](Self::Up).
+    Down,
     /// A request.
     Abort(AbortRequest),
 }

@@ -68,7 +68,10 @@ fn aborted(record: Record, ttl: Duration) -> Record {
         finished_at: Some(now),
         updated_at: Some(now),
         heartbeat_at: None,
-        expires_at: Some(now.saturating_add(ttl)),
+        // It must outlive the message, which may be delayed for longer.
+        expires_at: record
+            .expires_at
+            .map(|expires_at| expires_at.max(now.saturating_add(ttl))),
         error: Some(Text::from("JobAborted: aborted on request")),
         ..record
     }

@@ -9,7 +9,7 @@ use warren_plugin_api::{
 
 use super::{Client, EnqueueError, IfExists, JobRequest, request::Checked};
 use crate::{
-    broker::{HeaderValue, Headers, Publish, QueueName},
+    broker::{BrokerError, HeaderValue, Headers, Publish, QueueName},
     job::{JobMessage, header},
 };
 
@@ -202,7 +202,9 @@ impl Client {
             answers.push(match sent.next() {
                 Some(Err(error)) => {
                     self.declared.remove(&job.publish.queue);
-                    self.forget(job_id).await;
+                    if !may_have_been_sent(&error) {
+                        self.forget(job_id).await;
+                    }
                     Err(error.into())
                 }
                 _ => Ok(enqueued),
@@ -211,13 +213,18 @@ impl Client {
         answers
     }
 
-    /// The job was not sent: its record must not say that it is queued. Should the broker have
-    /// taken it after all, the worker writes the record anew.
+    /// The job was not sent: its record must not say that it is queued.
     async fn forget(&self, job_id: Text) {
         if let Err(error) = self.store.delete(job_id.clone()).await {
             tracing::warn!(%job_id, %error, "the record of a job that was not sent remains");
         }
     }
+}
+
+/// Whether the broker may have taken the message all the same: a worker may have run the job, and
+/// its record is then not to be deleted.
+const fn may_have_been_sent(error: &BrokerError) -> bool {
+    matches!(error, BrokerError::Unavailable { .. } | BrokerError::Closed)
 }
 
 /// A job on its way.

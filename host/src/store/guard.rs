@@ -49,7 +49,7 @@ struct Shared {
 #[derive(Debug)]
 enum Opening {
     Done(StoreObject),
-    Late(Box<LateOpening>),
+    Late(Arc<LateOpening>),
 }
 
 impl Store {
@@ -95,7 +95,7 @@ impl Store {
         let late = LateOpening::new(store_type, config, error);
         Ok(Self::from_opening(
             name,
-            Opening::Late(Box::new(late)),
+            Opening::Late(Arc::new(late)),
             policy,
             OnceLock::new(),
         ))
@@ -262,7 +262,7 @@ impl Store {
     async fn object(&self) -> StoreResult<&StoreObject> {
         match &self.shared.opening {
             Opening::Done(object) => Ok(object),
-            Opening::Late(late) => late.object(self.shared.policy.deadline).await,
+            Opening::Late(late) => late.object().await,
         }
     }
 

@@ -2,12 +2,12 @@
 //! finds the backend there.
 
 use std::{
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use serde_json::Value;
-use tokio::{sync::Mutex as AsyncMutex, time::Instant};
+use tokio::{sync::watch, time::Instant};
 use warren_plugin_api::{ErrorClass, StoreError, StoreObject, StoreResult};
 
 use super::{OpenError, StoreType};
@@ -21,16 +21,19 @@ pub(super) struct LateOpening {
     store_type: StoreType,
     config: Value,
     object: OnceLock<StoreObject>,
-    /// Held by the call that tries to open it.
-    trying: AsyncMutex<()>,
-    last: Mutex<LastTry>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug)]
-struct LastTry {
-    error: StoreError,
-    next_at: Instant,
-    wait: Duration,
+enum State {
+    /// Not tried again before this time.
+    Resting {
+        error: StoreError,
+        until: Instant,
+        wait: Duration,
+    },
+    /// A try is under way; it tells when it has ended.
+    Trying(watch::Receiver<bool>),
 }
 
 impl LateOpening {
@@ -39,16 +42,15 @@ impl LateOpening {
             store_type,
             config,
             object: OnceLock::new(),
-            trying: AsyncMutex::new(()),
-            last: Mutex::new(LastTry {
+            state: Mutex::new(State::Resting {
                 error,
-                next_at: Instant::now() + FIRST_WAIT,
+                until: Instant::now() + FIRST_WAIT,
                 wait: FIRST_WAIT,
             }),
         }
     }
 
-    pub(super) fn store_type(&self) -> &StoreType {
+    pub(super) const fn store_type(&self) -> &StoreType {
         &self.store_type
     }
 
@@ -57,41 +59,69 @@ impl LateOpening {
     }
 
     /// The store, opened now if need be. Between two tries, the error of the last one at once.
-    pub(super) async fn object(&self, deadline: Duration) -> StoreResult<&StoreObject> {
+    ///
+    /// # Cancel safety
+    /// A caller that waits no longer leaves the try to itself, and to others.
+    pub(super) async fn object(self: &Arc<Self>) -> StoreResult<&StoreObject> {
         if let Some(object) = self.object.get() {
             return Ok(object);
         }
-        let _trying = self.trying.lock().await;
-        if let Some(object) = self.object.get() {
-            return Ok(object);
+        let mut trying = self.try_or_join()?;
+        // An end without a word is one too.
+        let _ = trying.wait_for(|ended| *ended).await;
+        match (self.object.get(), &*self.state()) {
+            (Some(object), _) => Ok(object),
+            (None, State::Resting { error, .. }) => Err(error.clone()),
+            (None, State::Trying(_)) => Err(StoreError::unavailable("the store is being opened")),
         }
-        self.too_early()?;
-        match self.store_type.open_within(deadline, &self.config).await {
-            Ok(object) => {
-                tracing::info!(
-                    store = self.store_type.manifest.name,
-                    "the result store is open"
-                );
-                Ok(self.object.get_or_init(|| object))
+    }
+
+    /// The try that is under way, or a new one when its time has come.
+    fn try_or_join(self: &Arc<Self>) -> StoreResult<watch::Receiver<bool>> {
+        let mut state = self.state();
+        let wait = match &*state {
+            State::Trying(trying) => return Ok(trying.clone()),
+            State::Resting { error, until, .. } if Instant::now() < *until => {
+                return Err(error.clone());
             }
-            Err(error) => Err(self.failed(unavailable(error))),
-        }
+            State::Resting { wait, .. } => *wait,
+        };
+        let (ended, trying) = watch::channel(false);
+        *state = State::Trying(trying.clone());
+        drop(state);
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            this.open(wait).await;
+            ended.send_replace(true);
+        });
+        Ok(trying)
     }
 
-    fn too_early(&self) -> StoreResult<()> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if Instant::now() < last.next_at {
-            return Err(last.error.clone());
-        }
-        Ok(())
+    async fn open(&self, wait: Duration) {
+        let store = self.store_type.manifest.name.as_str();
+        let error = match self.store_type.open(&self.config).await {
+            Ok(object) => {
+                tracing::info!(store, "the result store is open");
+                // Nobody else sets it.
+                let _ = self.object.set(object);
+                StoreError::unavailable("the store has just been opened")
+            }
+            Err(error) if error.may_pass() => unavailable(error),
+            Err(error) => {
+                tracing::warn!(store, %error, "the result store cannot be opened");
+                unavailable(error)
+            }
+        };
+        let wait = (wait * 2).min(LONGEST_WAIT);
+        *self.state() = State::Resting {
+            error,
+            until: Instant::now() + wait,
+            wait,
+        };
     }
 
-    fn failed(&self, error: StoreError) -> StoreError {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.wait = (last.wait * 2).min(LONGEST_WAIT);
-        last.next_at = Instant::now() + last.wait;
-        last.error = error.clone();
-        error
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

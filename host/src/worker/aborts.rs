@@ -52,7 +52,8 @@ pub(super) struct Aborts {
 #[derive(Debug)]
 struct Question {
     job_id: Text,
-    answer: oneshot::Sender<Option<Status>>,
+    enqueued_at: Timestamp,
+    answer: oneshot::Sender<bool>,
 }
 
 impl Aborts {
@@ -77,14 +78,16 @@ impl Aborts {
             return false;
         }
         let (answer, answered) = oneshot::channel();
-        let job_id = message.job_id.as_text().clone();
-        if self.questions.send(Question { job_id, answer }).is_err() {
-            return false;
-        }
-        matches!(answered.await, Ok(Some(Status::Aborted)))
+        let question = Question {
+            job_id: message.job_id.as_text().clone(),
+            enqueued_at: message.enqueue_time,
+            answer,
+        };
+        self.questions.send(question).is_ok() && answered.await.unwrap_or(false)
     }
 
-    fn is_requested(&self, message: &JobMessage) -> bool {
+    /// Whether this worker was told.
+    pub(super) fn is_requested(&self, message: &JobMessage) -> bool {
         if !self.any.load(Ordering::Acquire) {
             return false;
         }
@@ -95,8 +98,17 @@ impl Aborts {
     }
 
     fn request(&self, request: AbortRequest) {
-        lock(&self.requests).put(request.job_id, request.enqueued_at);
+        let forgotten = lock(&self.requests).push(request.job_id.clone(), request.enqueued_at);
         self.any.store(true, Ordering::Release);
+        if forgotten.is_some_and(|(job_id, _)| job_id != request.job_id) {
+            // More than can be remembered: about older messages the store is asked again.
+            self.informed_from(Timestamp::now());
+        }
+    }
+
+    /// Messages that were sent before this may have been aborted without a word to this worker.
+    fn informed_from(&self, time: Timestamp) {
+        *lock(&self.informed_since) = time.saturating_add(CLOCKS_APART);
     }
 
     /// Takes in requests until the broker is closed.
@@ -105,14 +117,13 @@ impl Aborts {
             match control {
                 Control::Abort(request) => {
                     tracing::info!(job_id = %request.job_id, "asked to abort a job");
+                    // In this order: a run that begins now looks after it is in hand.
+                    self.request(request.clone());
                     in_hand.abort(&request);
-                    self.request(request);
                 }
                 // What was sent before was missed.
-                Control::Up => {
-                    let now = Timestamp::now().saturating_add(CLOCKS_APART);
-                    *lock(&self.informed_since) = now;
-                }
+                Control::Up => self.informed_from(Timestamp::now()),
+                Control::Down => self.informed_from(Timestamp::MAX),
             }
         }
     }
@@ -143,9 +154,20 @@ async fn answer(store: Store, mut asked: mpsc::UnboundedReceiver<Question>) {
         let mut statuses = statuses.into_iter();
         for question in questions.drain(..) {
             let status = statuses.next().and_then(Result::ok).flatten();
-            let _ = question.answer.send(status);
+            let aborted = status == Some(Status::Aborted) && is_about(&store, &question).await;
+            // Who asked may have gone.
+            let _ = question.answer.send(aborted);
         }
     }
+}
+
+/// Whether the record is of this very job: its id can have been used before.
+async fn is_about(store: &Store, question: &Question) -> bool {
+    let record = store.get(question.job_id.clone()).await.ok().flatten();
+    record.is_some_and(|record| {
+        let enqueued_at = record.enqueued_at.unwrap_or(question.enqueued_at);
+        record.status == Status::Aborted && enqueued_at == question.enqueued_at
+    })
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ pub(super) enum Admission {
     Defer(Duration),
     /// The store says that this very attempt has ended: only the answer to the broker got lost.
     AlreadyEnded(Status),
+    /// It waits for an earlier run of itself, and this worker stops.
+    GiveBack,
     /// It expired or was cancelled.
     Abort(JobError),
     /// It cannot be run.
@@ -54,7 +56,10 @@ pub(super) async fn admit(
     let mut lost_runs = 0;
     let suspicious = redelivered || headers.delivery_count > 0;
     if suspicious {
-        shared.in_hand.until_let_go(message.job_id.as_text()).await;
+        tokio::select! {
+            () = shared.in_hand.until_let_go(message.job_id.as_text()) => {}
+            () = shared.shutdown.stopping() => return Admission::GiveBack,
+        }
         match Box::pin(look_up(shared, message, attempt)).await {
             Found::Nothing => lost_runs = headers.delivery_count,
             Found::Waiting => {}
@@ -99,8 +104,9 @@ async fn look_up(shared: &Shared, message: &JobMessage, attempt: u32) -> Found {
         Ok(Some(record)) => record,
         Ok(None) => return Found::Nothing,
         Err(error) => {
+            // A store that is down must not make a job look as if it had killed workers.
             tracing::debug!(%error, "cannot see what became of an earlier delivery");
-            return Found::Nothing;
+            return Found::Waiting;
         }
     };
     // Ids can be used again: only a record of the same enqueueing is about this job.

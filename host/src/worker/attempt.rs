@@ -41,7 +41,7 @@ pub(super) struct Attempt {
     /// How far the `in_progress` record has come.
     pub(super) live: LiveRecord,
     /// Held until the ending is stored and the delivery answered.
-    pub(super) held: Option<Held>,
+    pub(super) _held: Option<Held>,
 }
 
 /// How an attempt ended.

@@ -96,6 +96,7 @@ impl Job {
                 self.run(message, function, lost_runs, needs_start_record)
                     .await;
             }
+            Admission::GiveBack => self.requeue(),
             Admission::Defer(delay) => Box::pin(self.defer(message, delay)).await,
             Admission::AlreadyEnded(status) => {
                 tracing::info!(%status, "not run again: the store says that this attempt has ended");
@@ -121,10 +122,18 @@ impl Job {
     ) {
         let shared = Arc::clone(&self.shared);
         let started_at = Timestamp::now();
+        let stop = shared.cancel_jobs.child_token();
+        let enqueued_at = Some(message.enqueue_time);
+        let job_id = message.job_id.as_text().clone();
+        let held = shared.in_hand.hold(job_id, enqueued_at, stop.clone());
+        if shared.aborts.is_requested(&message) {
+            // Between the first look and now.
+            stop.cancel();
+        }
         let attempt = Arc::new(Attempt {
             lost_runs,
             started_at: Some(started_at),
-            held: Some(shared.in_hand.hold(message.job_id.as_text().clone())),
+            _held: Some(held),
             ..self.attempt_of(&message, function.policy.result_ttl)
         });
         if needs_start_record {
@@ -143,7 +152,7 @@ impl Job {
 
         let began = Instant::now();
         shared.stats.0.running.increment();
-        let run = call(&shared, &self.delivery.queue, &attempt, &function).await;
+        let run = call(&shared, &self.delivery.queue, &attempt, &function, stop).await;
         shared.stats.0.running.decrement();
         let duration = began.elapsed();
 
@@ -204,7 +213,7 @@ impl Job {
             lost_runs: 0,
             progress: Mutex::default(),
             live: LiveRecord::default(),
-            held: None,
+            _held: None,
         });
         tracing::warn!(
             job_id = attempt.job_id.as_str(),
@@ -341,7 +350,7 @@ impl Job {
             lost_runs: 0,
             progress: Mutex::default(),
             live: LiveRecord::default(),
-            held: None,
+            _held: None,
         }
     }
 

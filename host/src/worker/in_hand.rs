@@ -49,9 +49,19 @@ pub(super) struct Held {
 }
 
 impl InHand {
-    /// Takes a job in hand.
-    pub(super) fn hold(&self, job_id: Text) -> Held {
-        self.shared.runs().entry(job_id.clone()).or_default().count += 1;
+    /// Takes a job in hand. `token` is cancelled when somebody asks to abort the job that was
+    /// enqueued at this time.
+    pub(super) fn hold(
+        &self,
+        job_id: Text,
+        enqueued_at: Option<Timestamp>,
+        token: CancellationToken,
+    ) -> Held {
+        let mut all = self.shared.runs();
+        let runs = all.entry(job_id.clone()).or_default();
+        runs.count += 1;
+        runs.stop = Some(Stop { enqueued_at, token });
+        drop(all);
         Held {
             job_id,
             shared: Arc::clone(&self.shared),
@@ -88,15 +98,6 @@ impl InHand {
     }
 }
 
-impl Held {
-    /// Cancels `token` when somebody asks to abort the job that was enqueued at this time.
-    pub(super) fn stop_by(&self, token: CancellationToken, enqueued_at: Option<Timestamp>) {
-        if let Some(runs) = self.shared.runs().get_mut(&self.job_id) {
-            runs.stop = Some(Stop { enqueued_at, token });
-        }
-    }
-}
-
 impl Shared {
     fn runs(&self) -> MutexGuard<'_, HashMap<Text, Runs>> {
         // No code that holds the lock can panic.
@@ -126,12 +127,29 @@ mod tests {
     async fn a_job_is_let_go_when_its_last_run_is() {
         let in_hand = InHand::default();
         let id = Text::from("a");
-        let (one, other) = (in_hand.hold(id.clone()), in_hand.hold(id.clone()));
+        let hold = || in_hand.hold(id.clone(), None, CancellationToken::new());
+        let (one, other) = (hold(), hold());
         in_hand.until_let_go(&Text::from("b")).await;
         drop(one);
         let mut waiting = Box::pin(in_hand.until_let_go(&id));
         assert!(futures_util::poll!(&mut waiting).is_pending());
         drop(other);
         waiting.await;
+    }
+
+    #[tokio::test]
+    async fn only_the_run_that_is_meant_is_stopped() {
+        let in_hand = InHand::default();
+        let (token, enqueued_at) = (CancellationToken::new(), Timestamp::from_unix_us(5));
+        let _held = in_hand.hold(Text::from("a"), Some(enqueued_at), token.clone());
+        let request = |job_id: &str, enqueued_at| AbortRequest {
+            job_id: job_id.into(),
+            enqueued_at,
+        };
+        in_hand.abort(&request("b", None));
+        in_hand.abort(&request("a", Some(Timestamp::from_unix_us(4))));
+        assert!(!token.is_cancelled());
+        in_hand.abort(&request("a", Some(enqueued_at)));
+        assert!(token.is_cancelled());
     }
 }

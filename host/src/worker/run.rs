@@ -7,6 +7,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, watch},
     time::Instant,
 };
+use tokio_util::sync::CancellationToken;
 use warren_plugin_api::{Payload, Timestamp};
 
 use super::{
@@ -29,22 +30,21 @@ pub(super) enum Run {
     Interrupted,
 }
 
-/// Calls `function` for a job of `queue`, under its timeout. Whatever it does, this returns.
+/// Calls `function` for a job of `queue`, under its timeout, until `stop` is cancelled. Whatever
+/// it does, this returns.
 pub(super) async fn call(
     shared: &Shared,
     queue: &QueueName,
     attempt: &Arc<Attempt>,
     function: &Function,
+    stop: CancellationToken,
 ) -> Run {
-    if shared.cancel_jobs.is_cancelled() {
-        return Run::Interrupted;
-    }
-    let Ok(_slot) = slot(shared, attempt, function).await else {
-        return Run::Interrupted;
+    let slot = match slot(shared, attempt, function, &stop).await {
+        Some(slot) if !stop.is_cancelled() => slot,
+        _ => return stopped(shared),
     };
     let began = Instant::now();
     let timeout = function.policy.timeout;
-    let cancel = shared.cancel_jobs.child_token();
     let facts = JobFacts {
         job_id: attempt.job_id.clone(),
         attempt: attempt.number,
@@ -54,10 +54,7 @@ pub(super) async fn call(
         enqueued_at: attempt.enqueued_at,
         deadline: Some(Timestamp::now().saturating_add(timeout)),
     };
-    if let Some(held) = &attempt.held {
-        held.stop_by(cancel.clone(), attempt.enqueued_at);
-    }
-    let context = JobContext::new(facts, shared.options.functions.state(), cancel.clone());
+    let context = JobContext::new(facts, shared.options.functions.state(), stop.clone());
     let mut progress = context.progress();
     let call = Call {
         context,
@@ -76,42 +73,45 @@ pub(super) async fn call(
                 Err(_elapsed) => Verdict::Failed(timed_out(timeout, began.elapsed())),
             })
         }
-        () = cancel.cancelled() => {
-            if shared.cancel_jobs.is_cancelled() {
-                Run::Interrupted
-            } else {
-                Run::Ended(Verdict::Aborted(aborted()))
-            }
-        }
+        () = stop.cancelled() => stopped(shared),
         () = report_progress(&shared.results, attempt, &mut progress) => Run::Interrupted,
     };
     // What the function has left running, such as a thread of its own, is told to end.
-    cancel.cancel();
+    stop.cancel();
+    drop(slot);
     attempt.set_progress(progress.borrow().clone());
     run
 }
 
-/// Waits for a permit of the function's handler, if it hands out any.
+/// Why a run was stopped from outside.
+fn stopped(shared: &Shared) -> Run {
+    if shared.cancel_jobs.is_cancelled() {
+        Run::Interrupted
+    } else {
+        Run::Ended(Verdict::Aborted(aborted()))
+    }
+}
+
+/// Waits for a permit of the function's handler, if it hands out any; `None` when `stop` comes
+/// first.
 async fn slot(
     shared: &Shared,
     attempt: &Arc<Attempt>,
     function: &Function,
-) -> Result<Option<OwnedSemaphorePermit>, Interrupted> {
+    stop: &CancellationToken,
+) -> Option<Option<OwnedSemaphorePermit>> {
     let Some(slots) = function.handler.slots() else {
-        return Ok(None);
+        return Some(None);
     };
     let mut no_progress = watch::channel(Payload::empty()).1;
     tokio::select! {
         biased;
         // Nobody closes the semaphore.
-        slot = slots.acquire_owned() => Ok(slot.ok()),
-        () = shared.cancel_jobs.cancelled() => Err(Interrupted),
-        () = report_progress(&shared.results, attempt, &mut no_progress) => Err(Interrupted),
+        slot = slots.acquire_owned() => Some(slot.ok()),
+        () = stop.cancelled() => None,
+        () = report_progress(&shared.results, attempt, &mut no_progress) => None,
     }
 }
-
-/// The worker stops at once.
-struct Interrupted;
 
 /// Keeps the record of a running job up to date; never ends.
 async fn report_progress(

@@ -51,6 +51,30 @@ fn a_job_that_waits_in_its_queue_never_runs() {
 }
 
 #[test]
+fn a_job_that_waits_for_a_process_of_a_pool_never_runs() {
+    let script = r#"while read -r job; do echo "$job" >> started
+        while [ -e started ] && [ ! -e go ]; do sleep 0.05; done; echo '{"result": 1}'; done"#;
+    let pool =
+        format!("[functions.pooled]\ncommand = [\"sh\", \"-c\", {script:?}]\nprocesses = 1\n");
+    let system = System::new(&pool);
+    let _worker = system.worker(&[]);
+    let first = system.enqueue(&["pooled"]);
+    eventually_true("the first has the process", || {
+        started(&system).contains(&first)
+    });
+    let waiting = system.enqueue(&["pooled"]);
+    system.awaits_status(&waiting, "in_progress");
+    system.run(&["job", "cancel", &waiting]).expect(0);
+    system.rabbitmq().awaits_ready(&system.queue, 0);
+    system.touch("go");
+    system.awaits_status(&first, "completed");
+    let last = system.enqueue(&["pooled"]);
+    system.awaits_status(&last, "completed");
+    assert!(!started(&system).contains(&waiting));
+    assert_eq!(system.job(&waiting).unwrap()["status"], "aborted");
+}
+
+#[test]
 fn a_delayed_job_never_runs() {
     let system = System::new(&gated());
     system.touch("go");

@@ -11,14 +11,15 @@ use lapin::{
     },
     types::{FieldTable, ShortString},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{connection::Connection, error::on_connection};
 use crate::broker::{AbortRequest, BrokerError, Control, ControlReceiver, control::BACKLOG};
 
 const EXCHANGE: &str = "warren.control";
-/// The wait before a lost subscription is tried again.
-const RETRY_WAIT: Duration = Duration::from_millis(200);
+/// The wait before a lost subscription is tried again; doubled after each, up to the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// Sends a request to every worker there is now, and waits until the broker has it.
 pub(super) async fn send(
@@ -56,17 +57,26 @@ pub(super) async fn send(
 pub(super) fn receive(connection: Arc<Connection>) -> ControlReceiver {
     let (sender, receiver) = mpsc::channel(BACKLOG);
     tokio::spawn(async move {
+        let mut wait = FIRST_WAIT;
         loop {
+            let began = Instant::now();
             let ended = tokio::select! {
                 ended = forward(&connection, &sender) => ended,
                 () = sender.closed() => return,
             };
+            let _ = sender.send(Control::Down).await;
+            if began.elapsed() > LONGEST_WAIT {
+                wait = FIRST_WAIT;
+            }
             match ended {
                 Err(BrokerError::Closed) => return,
-                Err(error) => tracing::debug!(%error, "requests to abort jobs do not come through"),
-                Ok(()) => {}
+                Err(error) if wait == LONGEST_WAIT => {
+                    tracing::warn!(%error, "requests to abort jobs do not come through");
+                }
+                _ => {}
             }
-            tokio::time::sleep(RETRY_WAIT).await;
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
         }
     });
     ControlReceiver { receiver }

@@ -111,7 +111,7 @@ fn attempt(id: &str) -> Arc<Attempt> {
         lost_runs: 0,
         progress: Mutex::default(),
         live: LiveRecord::default(),
-        held: None,
+        _held: None,
     })
 }
 
