@@ -11,7 +11,7 @@ use crate::{
     row::{self, FIELDS, PAYLOADS, position},
 };
 
-/// Rows that one page looks at before it returns what it has found: about a fifth of a second.
+/// Rows that one page looks at before it returns what it has found.
 const LOOKED_AT_PER_PAGE: usize = 100_000;
 
 /// Records after `after`, or from the latest on.
