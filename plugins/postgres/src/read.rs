@@ -1,6 +1,9 @@
 //! Reading records and statuses by their ids.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, hash_map::Entry},
+};
 
 use tokio_postgres::{Row, types::Type};
 use warren_plugin_api::{BatchResult, Record, Status, StoreError, StoreResult, Text, Timestamp};
@@ -52,16 +55,41 @@ impl Reader<'_> {
                 .query(Kind::Read, Plan::Prepared, sql, &parameters)
                 .await
                 .map_err(|failure| self.database.store_error(&failure))?;
-            let mut found: HashMap<&str, StoreResult<T>> = HashMap::with_capacity(rows.len());
-            for row in &rows {
-                if let Ok(job_id) = row.try_get(0) {
-                    found.insert(job_id, decode(row));
-                }
-            }
-            for id in ids {
-                answers.push(found.get(id).cloned().transpose());
-            }
+            answers.append(&mut in_order(&ids, &rows, &decode));
         }
         Ok(answers)
     }
+}
+
+/// An answer for each id; what was asked for again is a copy of the first answer.
+fn in_order<T: Clone>(
+    ids: &[&str],
+    rows: &[Row],
+    decode: impl Fn(&Row) -> StoreResult<T>,
+) -> Vec<StoreResult<Option<T>>> {
+    let mut places = HashMap::with_capacity(ids.len());
+    let mut again = Vec::new();
+    for (place, id) in ids.iter().enumerate() {
+        match places.entry(*id) {
+            Entry::Vacant(entry) => {
+                entry.insert(place);
+            }
+            Entry::Occupied(first) => again.push((place, *first.get())),
+        }
+    }
+    let mut answers: Vec<StoreResult<Option<T>>> = vec![Ok(None); ids.len()];
+    for row in rows {
+        let place = row.try_get(0).ok().and_then(|id: &str| places.get(id));
+        if let Some(answer) = place.and_then(|place| answers.get_mut(*place)) {
+            *answer = decode(row).map(Some);
+        }
+    }
+    for (place, first) in again {
+        if let Some(answer) = answers.get(first).cloned()
+            && let Some(copy) = answers.get_mut(place)
+        {
+            *copy = answer;
+        }
+    }
+    answers
 }
