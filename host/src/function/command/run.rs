@@ -1,12 +1,12 @@
 //! One run of a command: the job on stdin, the result from stdout, the tail of stderr for errors.
 
-use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
+use std::{os::unix::process::ExitStatusExt, pin::pin, process::ExitStatus, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::value::RawValue;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
-    process::Command,
+    process::{Child, ChildStdin, Command},
 };
 use warren_plugin_api::Payload;
 
@@ -21,6 +21,8 @@ use crate::function::{Call, Handler, JobError};
 
 /// The most that a result may have.
 pub(super) const MAX_OUTPUT_BYTES: usize = 64 * 1024 * 1024;
+/// How long the last output of a command that has ended may take to arrive.
+const LAST_OUTPUT: Duration = Duration::from_millis(500);
 /// `EX_TEMPFAIL` of sysexits.h: "the user is invited to retry".
 const TEMPORARY_FAILURE: i32 = 75;
 
@@ -71,17 +73,12 @@ async fn run(mut group: ProcessGroup, input: Vec<u8>) -> Result<Payload, JobErro
     let stdout = group.child.stdout.take();
     let mut stderr = group.child.stderr.take().map(StderrTail::of);
     let mut running = EndOnDrop(Some(group));
-    let feed = async move {
-        if let Some(mut stdin) = stdin {
-            // A command that does not read its input is free not to.
-            let _ = stdin.write_all(&input).await;
-        }
-    };
-    let ((), output) = tokio::join!(feed, read_all(stdout));
     let Some(child) = running.0.as_mut().map(|group| &mut group.child) else {
         return Err(JobError::new("CommandDied", "the process is gone"));
     };
-    let status = child.wait().await?;
+    let mut output = Vec::new();
+    // Output that fails the job ends the command, whatever it still wants to do.
+    let status = attend(child, feed(stdin, &input), read_all(stdout, &mut output)).await?;
     if let Some(group) = running.0.take() {
         group.finished();
     }
@@ -89,14 +86,55 @@ async fn run(mut group: ProcessGroup, input: Vec<u8>) -> Result<Payload, JobErro
         Some(stderr) => stderr.last_words().await,
         None => String::new(),
     };
-    result(status, output, &errors)
+    result(status, &output, &errors)
 }
 
-fn result(
-    status: ExitStatus,
-    output: Result<Vec<u8>, JobError>,
-    errors: &str,
-) -> Result<Payload, JobError> {
+/// Feeds and reads the command until it has ended.
+async fn attend(
+    child: &mut Child,
+    feed: impl Future<Output = ()>,
+    read: impl Future<Output = Result<(), JobError>>,
+) -> Result<ExitStatus, JobError> {
+    let mut talk = pin!(async { tokio::try_join!(feed.map(Ok), read).map(drop) });
+    tokio::select! {
+        biased;
+        talked = &mut talk => {
+            talked?;
+            Ok(child.wait().await?)
+        }
+        status = child.wait() => {
+            // What the command left running may keep the pipes open for as long as it likes.
+            if let Ok(talked) = tokio::time::timeout(LAST_OUTPUT, talk).await {
+                talked?;
+            }
+            Ok(status?)
+        }
+    }
+}
+
+async fn feed(stdin: Option<ChildStdin>, input: &[u8]) {
+    if let Some(mut stdin) = stdin {
+        // A command that does not read its input is free not to.
+        let _ = stdin.write_all(input).await;
+    }
+}
+
+/// What has been read when it is dropped is in `output`.
+async fn read_all(
+    pipe: Option<impl AsyncRead + Unpin>,
+    output: &mut Vec<u8>,
+) -> Result<(), JobError> {
+    let Some(pipe) = pipe else { return Ok(()) };
+    let mut pipe = pipe.take(MAX_OUTPUT_BYTES as u64 + 1);
+    while pipe.read_buf(output).await? > 0 {}
+    if output.len() > MAX_OUTPUT_BYTES {
+        let message = format!("stdout has more than {MAX_OUTPUT_BYTES} bytes");
+        return Err(JobError::new("OutputTooLarge", message).never_retry());
+    }
+    Ok(())
+}
+
+fn result(status: ExitStatus, output: &[u8], errors: &str) -> Result<Payload, JobError> {
     if !status.success() {
         let error = JobError::new("CommandFailed", describe(status)).with_detail(errors);
         // Anything but the exit code for "try again" is left to the retry policy as well.
@@ -108,12 +146,11 @@ fn result(
             _ => error,
         });
     }
-    let output = output?;
     if output.iter().all(u8::is_ascii_whitespace) {
         return Ok(Payload::from("null"));
     }
-    if let Err(error) = serde_json::from_slice::<&RawValue>(&output) {
-        let head: String = String::from_utf8_lossy(&output).chars().take(80).collect();
+    if let Err(error) = serde_json::from_slice::<&RawValue>(output) {
+        let head: String = String::from_utf8_lossy(output).chars().take(80).collect();
         let message = format!("stdout is not JSON ({error}): {head:?}");
         return Err(JobError::new("InvalidOutput", message)
             .with_detail(errors)
@@ -130,26 +167,14 @@ pub(super) fn describe(status: ExitStatus) -> String {
     }
 }
 
-async fn read_all(pipe: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, JobError> {
-    let mut output = Vec::new();
-    let Some(pipe) = pipe else { return Ok(output) };
-    let limit = MAX_OUTPUT_BYTES as u64 + 1;
-    pipe.take(limit).read_to_end(&mut output).await?;
-    if output.len() > MAX_OUTPUT_BYTES {
-        let message = format!("stdout has more than {MAX_OUTPUT_BYTES} bytes");
-        return Err(JobError::new("OutputTooLarge", message).never_retry());
-    }
-    Ok(output)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, time::Duration};
+    use std::collections::BTreeMap;
 
     use tokio_util::sync::CancellationToken;
 
     use super::{super::stderr_tail::KEPT_BYTES, *};
-    use crate::function::{FunctionRegistry, JobContext, JobFacts};
+    use crate::function::{FunctionRegistry, JobContext, JobFacts, RetryAdvice};
 
     fn functions(script: &str) -> FunctionRegistry {
         let config: FunctionConfig = serde_json::from_value(serde_json::json!({
@@ -258,17 +283,50 @@ mod tests {
             .is_ok_and(|stat| !stat.contains(") Z "))
     }
 
-    #[test]
-    fn a_missing_program_is_found_out_before_any_job() {
-        let config: FunctionConfig =
-            serde_json::from_value(serde_json::json!({ "command": ["no-such-program"] })).unwrap();
-        let functions = BTreeMap::from([("f".to_owned(), config)]);
-        let error = FunctionRegistry::new()
-            .register_commands(&functions)
+    /// Fails loudly where a run would wait for a process that never ends.
+    async fn run_soon(script: &str, args: &str) -> Result<Payload, JobError> {
+        tokio::time::timeout(Duration::from_secs(60), run_script(script, args))
+            .await
+            .expect("the run ends with its command")
+    }
+
+    #[tokio::test]
+    async fn output_without_end_is_refused_for_good_although_the_command_fails_of_it() {
+        let error = run_soon("exec cat /dev/zero", "[]").await.unwrap_err();
+        assert_eq!(error.kind, "OutputTooLarge");
+        assert_eq!(error.retry, RetryAdvice::Never);
+    }
+
+    #[tokio::test]
+    async fn a_child_that_keeps_stdout_open_does_not_outlast_its_command() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pid");
+        let script = format!("sleep 1000 & echo $! > {}; echo 1", file.display());
+        assert_eq!(run_soon(&script, "[]").await, Ok(Payload::from("1")));
+        let pid = std::fs::read_to_string(&file).unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while is_running(pid.trim()) {
+            assert!(std::time::Instant::now() < deadline, "the child still runs");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_child_that_keeps_stdin_open_does_not_outlast_its_command() {
+        let big = format!("[\"{}\"]", "x".repeat(1_000_000));
+        let script = "exec 3<&0; sleep 1000 <&3 >&- 2>&- & echo 1";
+        assert_eq!(run_soon(script, &big).await, Ok(Payload::from("1")));
+    }
+
+    #[tokio::test]
+    async fn a_command_that_fails_and_leaves_a_child_fails_with_its_exit_code() {
+        let error = run_soon("sleep 1000 & echo oh no >&2; exit 3", "[]")
+            .await
             .unwrap_err();
-        assert!(
-            matches!(error, CommandError::NoSuchProgram { .. }),
-            "{error}"
+        assert_eq!(
+            error.to_string(),
+            "CommandFailed: the command ended with exit code 3"
         );
+        assert_eq!(error.detail.as_deref(), Some("oh no"));
     }
 }
