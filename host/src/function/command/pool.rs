@@ -1,7 +1,7 @@
 //! A pool of long-lived processes that speak JSON lines: one job a line in, its answer a line out.
 //!
-//! A process that ends, answers garbage or exceeds its time is replaced; nothing of an earlier job
-//! can reach a later one.
+//! A process that ends, answers garbage, goes on after its answer or exceeds its time is replaced:
+//! what it says while it has no job reaches none.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +13,7 @@ use super::{
     CommandError, FunctionConfig,
     job_line::job_line,
     launch::Launcher,
-    pool_process::{Conversation, PoolProcess},
+    pool_process::{Conversation, IdleState, PoolProcess},
 };
 use crate::function::{Call, Handler, JobError};
 
@@ -64,11 +64,11 @@ impl Pool {
     /// Dropping it ends the process that runs the job.
     async fn run(&self, call: Call) -> Result<Payload, JobError> {
         let line = job_line(&call)?;
-        let mut process = match self.idle_process() {
+        let mut process = match self.hand_to_idle(&line, &call).await {
             Some(process) => process,
-            None => PoolProcess::start(&mut self.command(&call))?,
+            None => self.hand_to_new(&line, &call).await?,
         };
-        match process.converse(&line, &call.context).await {
+        match process.answer(&call.context).await {
             Conversation::Answered(answer) => {
                 if process.jobs_done() < self.recycle_after {
                     self.idle().push(process);
@@ -79,17 +79,37 @@ impl Pool {
         }
     }
 
+    async fn hand_to_idle(&self, line: &[u8], call: &Call) -> Option<PoolProcess> {
+        let mut process = self.idle_process(call)?;
+        // One that has stopped reading just now has run nothing: the job can go to another.
+        process.send(line).await.ok()?;
+        Some(process)
+    }
+
+    async fn hand_to_new(&self, line: &[u8], call: &Call) -> Result<PoolProcess, JobError> {
+        let mut process = PoolProcess::start(&mut self.command(call))?;
+        match process.send(line).await {
+            Ok(()) => Ok(process),
+            Err(_) => Err(process.died().await),
+        }
+    }
+
     fn command(&self, call: &Call) -> Command {
         let mut command = self.launcher.command();
         command.env("WARREN_FUNCTION", call.context.facts().function.as_str());
         command
     }
 
-    fn idle_process(&self) -> Option<PoolProcess> {
+    fn idle_process(&self, call: &Call) -> Option<PoolProcess> {
         let mut idle = self.idle();
         while let Some(mut process) = idle.pop() {
-            if process.is_alive() {
-                return Some(process);
+            match process.idle_state() {
+                IdleState::Ready => return Some(process),
+                IdleState::Ended => {}
+                IdleState::Talking => tracing::warn!(
+                    function = call.context.facts().function.as_str(),
+                    "a process of the pool wrote to stdout after its answer; it is replaced"
+                ),
             }
         }
         None
@@ -113,12 +133,15 @@ mod tests {
     /// A pool of one shell that runs `script`, with `$line` at hand, for each job.
     fn shell(script: &str, recycle_after: Option<u32>) -> FunctionRegistry {
         let script = format!("while read -r line; do {script}\ndone");
-        let config = serde_json::from_value(json!({
+        registry(json!({
             "command": ["sh", "-c", script],
             "processes": 1,
             "recycle_after": recycle_after,
         }))
-        .unwrap();
+    }
+
+    fn registry(config: Value) -> FunctionRegistry {
+        let config = serde_json::from_value(config).unwrap();
         let mut functions = FunctionRegistry::new();
         functions
             .register_commands(&BTreeMap::from([("f".to_owned(), config)]))
@@ -238,6 +261,78 @@ mod tests {
         );
         let after = run(&functions, "[]").await.unwrap();
         assert_ne!(before, after);
+    }
+
+    #[tokio::test]
+    async fn a_second_answer_reaches_no_later_job() {
+        let functions = shell(
+            r#"printf '{"result": %s}\n{"result": "late"}\n' "$$""#,
+            None,
+        );
+        let first = run(&functions, "[]").await.unwrap();
+        let second = run(&functions, "[]").await.unwrap();
+        assert!(second.is_number(), "{second}");
+        assert_ne!(first, second, "the process is replaced");
+    }
+
+    #[tokio::test]
+    async fn what_an_idle_process_says_reaches_no_later_job() {
+        for late in [r#"{"result": "late"}"#, r#"{"progress": "late"}"#] {
+            let folder = tempfile::tempdir().unwrap();
+            let (go, said) = (folder.path().join("go"), folder.path().join("said"));
+            let script = format!(
+                r#"printf '{{"result": %s}}\n' "$$"
+                while ! [ -e {} ]; do sleep 0.01; done; echo '{late}'; : > {}"#,
+                go.display(),
+                said.display(),
+            );
+            let functions = shell(&script, None);
+            let first = run(&functions, "[]").await.unwrap();
+            std::fs::write(&go, "").unwrap();
+            appears(&said).await;
+            let call = call("[]");
+            let progress = call.context.progress();
+            let second = functions.get("f").unwrap().handler.call(call).await;
+            let second: Value = serde_json::from_slice(&second.unwrap()).unwrap();
+            assert!(second.is_number(), "{second}");
+            assert_ne!(first, second, "the process is replaced");
+            assert!(progress.borrow().as_slice().is_empty());
+        }
+    }
+
+    async fn appears(file: &std::path::Path) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while !file.exists() {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "no {}",
+                file.display()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_process_that_stops_reading_while_it_is_idle_fails_no_job() {
+        // It has closed its stdin before it answers, and goes on living.
+        let functions = shell(
+            r#"exec 0<&-; printf '{"result": %s}\n' "$$"; sleep 1000"#,
+            None,
+        );
+        let first = run(&functions, "[]").await.unwrap();
+        let second = run(&functions, "[]").await.unwrap();
+        assert_ne!(first, second);
+    }
+
+    #[tokio::test]
+    async fn a_new_process_that_does_not_read_fails_its_job() {
+        let big = format!("[\"{}\"]", "x".repeat(1_000_000));
+        let config = json!({ "command": ["sh", "-c", "echo no >&2; exit 4"], "processes": 1 });
+        let functions = registry(config);
+        let error = run(&functions, &big).await.unwrap_err();
+        assert_eq!(error.kind, "CommandDied");
+        assert!(error.message.contains("exit code 4"), "{error}");
+        assert_eq!(error.detail.as_deref(), Some("no"));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! One process of a pool, and what is said to it and by it.
 
-use std::time::Duration;
+use std::{io, os::fd::AsFd, time::Duration};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::{
@@ -36,6 +37,16 @@ pub(super) enum Conversation {
     Answered(Result<Payload, JobError>),
     /// It did not keep to the protocol, or has ended: it can take no more.
     Broken(JobError),
+}
+
+/// A process that has no job.
+pub(super) enum IdleState {
+    /// It waits for one.
+    Ready,
+    /// It has ended, or closed its stdout.
+    Ended,
+    /// It has written what belongs to no job, and the next one would take for its answer.
+    Talking,
 }
 
 /// A line that a process writes. `{"progress": …}` any number of times, then one of the others.
@@ -100,21 +111,41 @@ impl PoolProcess {
         self.jobs_done
     }
 
-    pub(super) fn is_alive(&mut self) -> bool {
+    /// What it has to say while it runs no job.
+    pub(super) fn idle_state(&mut self) -> IdleState {
+        // The system is asked, because the runtime may not have been told yet.
+        let mut pipe = [PollFd::new(
+            self.stdout.get_ref().as_fd(),
+            PollFlags::POLLIN,
+        )];
+        let seen = match poll(&mut pipe, PollTimeout::ZERO) {
+            Ok(_) => pipe[0].revents().unwrap_or(PollFlags::POLLERR),
+            Err(_) => PollFlags::POLLERR,
+        };
+        if !self.stdout.buffer().is_empty() || seen.contains(PollFlags::POLLIN) {
+            return IdleState::Talking;
+        }
         let group = self.running.0.as_mut();
-        group.is_some_and(|group| matches!(group.child.try_wait(), Ok(None)))
+        let runs = group.is_some_and(|group| matches!(group.child.try_wait(), Ok(None)));
+        if runs && seen.is_empty() {
+            IdleState::Ready
+        } else {
+            IdleState::Ended
+        }
     }
 
-    /// Hands over a job and waits for its answer.
-    pub(super) async fn converse(&mut self, job: &[u8], context: &JobContext) -> Conversation {
+    /// Hands over a job.
+    ///
+    /// # Errors
+    /// It does not read any more, and has not got the whole job.
+    pub(super) async fn send(&mut self, job: &[u8]) -> io::Result<()> {
         self.stderr.clear();
-        let sent = async {
-            self.stdin.write_all(job).await?;
-            self.stdin.flush().await
-        };
-        if sent.await.is_err() {
-            return Conversation::Broken(self.died().await);
-        }
+        self.stdin.write_all(job).await?;
+        self.stdin.flush().await
+    }
+
+    /// Waits for the answer to the job.
+    pub(super) async fn answer(&mut self, context: &JobContext) -> Conversation {
         loop {
             let line = match self.read_line().await {
                 Ok(Some(line)) => line,
@@ -157,7 +188,8 @@ impl PoolProcess {
         })
     }
 
-    async fn died(&mut self) -> JobError {
+    /// Why it can take no more.
+    pub(super) async fn died(&mut self) -> JobError {
         let errors = self.stderr.last_words().await;
         let status = match &mut self.running.0 {
             Some(group) => tokio::time::timeout(STDERR_LAG, group.child.wait()).await,
