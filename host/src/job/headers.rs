@@ -25,6 +25,25 @@ pub mod header {
     pub const FAILED_AT: &str = "x-failed-at";
     /// Dead letters: the job's id, `unknown` or `parse_failed`.
     pub const JOB_ID: &str = "x-job-id";
+
+    /// Whether a header is about one delivery or one failure, so that a job that is sent again
+    /// as new must not keep it. The others are its producer's.
+    pub fn is_of_a_delivery(name: &str) -> bool {
+        const NAMES: [&str; 10] = [
+            RETRY_COUNT,
+            CLIENT_DELAYED,
+            DELIVERY_COUNT,
+            ERROR_TYPE,
+            ERROR_MESSAGE,
+            ERROR_CATEGORY,
+            FAILED_AT,
+            JOB_ID,
+            "x-delay",
+            "x-acquired-count",
+        ];
+        const PREFIXES: [&str; 3] = ["x-death", "x-first-death-", "x-last-death-"];
+        NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    }
 }
 
 /// A header's value, as far as jobs are concerned.

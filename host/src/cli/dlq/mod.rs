@@ -1,11 +1,11 @@
 //! `warren dlq ls|show|drop|replay`
 
 mod dead_letter;
+mod replay;
 
 use std::time::Duration;
 
 use serde_json::json;
-use warren_plugin_api::{Record, Status, Timestamp, Write, WriteMode};
 
 use super::{
     arguments::{DlqCommand, DlqFilter},
@@ -15,10 +15,7 @@ use super::{
     results::confirm,
     session::Session,
 };
-use crate::{
-    broker::{HeaderValue, Headers, Publish, QueueName, Settle},
-    job::{JobMessage, header},
-};
+use crate::broker::{QueueName, Settle};
 use dead_letter::DeadLetter;
 
 pub(super) async fn run(
@@ -120,7 +117,7 @@ async fn delete(
     }
     for dead_letter in found {
         // Should the connection be lost now, it stays and can be deleted again.
-        let _ = dead_letter.delivery.acker.settle(Settle::Ack);
+        dead_letter.delivery.acker.settle(Settle::Ack)?;
     }
     broker.close().await;
     if output.json {
@@ -149,87 +146,10 @@ async fn replay(
     output: &Output,
 ) -> Result<Exit, CliError> {
     let queue = queue_name(&filter.queue)?;
-    let client = session.client().await?;
-    let found = matching(client.broker(), &queue, filter).await?;
     if dry_run {
-        print(&found, output);
-        return Ok(Exit::Ok);
+        return list(session, filter, output).await;
     }
-    let bar = output.progress_bar(found.len() as u64, "jobs sent again");
-    let (mut sent, mut unreadable) = (0, 0);
-    for dead_letter in found {
-        let DeadLetter {
-            delivery, message, ..
-        } = dead_letter;
-        let Some(message) = message else {
-            unreadable += 1;
-            continue;
-        };
-        // The old record has ended, which no ordinary write may undo.
-        let record = queued_again(&message, session.loaded.config.result_store.ttl);
-        client
-            .store()
-            .put(Write {
-                record,
-                mode: WriteMode::Always,
-            })
-            .await?;
-        client.broker().publish(as_new(&queue, message)).await?;
-        // Only now, so that a failure leaves the message where it is.
-        let _ = delivery.acker.settle(Settle::Ack);
-        sent += 1;
-        bar.inc(1);
-        tokio::time::sleep(pause).await;
-    }
-    bar.finish_and_clear();
-    client.broker().close().await;
-    if output.json {
-        output.print_json(&json!({ "replayed": sent, "unreadable": unreadable }));
-    } else {
-        println!("{sent} jobs sent to {queue} again");
-        if unreadable > 0 {
-            println!("{unreadable} messages cannot be read and stay");
-        }
-    }
-    Ok(Exit::Ok)
-}
-
-fn queued_again(message: &JobMessage, ttl: Duration) -> Record {
-    let now = Timestamp::now();
-    Record {
-        job_id: message.job_id.as_text().clone(),
-        status: Status::Queued,
-        attempt: 1,
-        queue: message.queue_name.clone(),
-        function: message.function.clone(),
-        enqueued_at: Some(now),
-        updated_at: Some(now),
-        expires_at: Some(now.saturating_add(ttl)),
-        args: message.args.clone(),
-        kwargs: message.kwargs.clone(),
-        ..Record::default()
-    }
-}
-
-/// The job as if it had just been sent: first attempt, no expiry that has passed already.
-fn as_new(queue: &QueueName, message: JobMessage) -> Publish {
-    let body = JobMessage {
-        job_try: 1,
-        status: Status::Queued,
-        enqueue_time: Timestamp::now(),
-        start_time: None,
-        end_time: None,
-        error: None,
-        defer_until: None,
-        expires: None,
-        ..message
-    }
-    .to_body();
-    Publish {
-        queue: queue.clone(),
-        body,
-        headers: Headers::from([(header::RETRY_COUNT.to_owned(), HeaderValue::Int(0))]),
-        delay: Duration::ZERO,
-        priority: 0,
-    }
+    let client = session.client().await?;
+    let ttl = session.loaded.config.result_store.ttl;
+    replay::run(&client, &queue, filter, ttl, pause, output).await
 }
