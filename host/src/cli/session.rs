@@ -64,11 +64,14 @@ impl Session {
         })
     }
 
-    /// The same program with another configuration file.
+    /// The same program with the configuration of this file alone: the environment and `--set`
+    /// would make the stores of two files one.
     pub(super) fn of_file(&self, file: &Path) -> Result<Self, CliError> {
-        Self::start(&GlobalArguments {
-            config: Some(file.to_owned()),
-            ..self.global.clone()
+        let mut layers = Layers::default();
+        layers.add_file(file)?;
+        Ok(Self {
+            loaded: layers.finish()?,
+            global: self.global.clone(),
         })
     }
 

@@ -5,7 +5,9 @@ use std::{fs, io, path::Path};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use warren_plugin_api::{Cursor, Filter, Record, Text, Timestamp, Write, WriteMode, WriteOutcome};
+use warren_plugin_api::{
+    Cursor, ErrorClass, Filter, Record, StoreError, Text, Timestamp, Write, WriteMode, WriteOutcome,
+};
 
 use super::{
     super::{
@@ -27,10 +29,12 @@ struct Progress {
     cursor: Option<Cursor>,
     /// Written to the target.
     copied: u64,
-    /// The target had a later record, or the same one.
+    /// The target had a later record, or the same one; not compared.
     already_there: u64,
     /// Changed in the source while it was copied: its writer has to reach the target too.
     changed_meanwhile: u64,
+    /// The target does not take them.
+    refused: u64,
     bytes: u64,
 }
 
@@ -39,8 +43,12 @@ pub(super) async fn run(
     command: &MigrateCommand,
     output: &Output,
 ) -> Result<Exit, CliError> {
-    let from = session.of_file(&command.from)?.store().await?;
-    let to = session.of_file(&command.to)?.store().await?;
+    let (from, to) = (
+        session.of_file(&command.from)?,
+        session.of_file(&command.to)?,
+    );
+    refuse_one_store(&from, &to)?;
+    let (from, to) = (from.store().await?, to.store().await?);
     let state = StateFile::new(command);
     let mut progress = if command.dry_run {
         Progress::default()
@@ -60,16 +68,38 @@ pub(super) async fn run(
             progress.bytes += records.iter().map(|it| it.size_bytes() as u64).sum::<u64>();
             continue;
         }
-        copy(&from, &to, records, &mut progress).await?;
+        copy(&from, &to, records, &mut progress, output).await?;
         progress.cursor = pages.cursor().cloned();
         if progress.cursor.is_some() {
             state.write(&progress)?;
         }
     }
     bar.finish_and_clear();
-    state.remove();
+    if !command.dry_run {
+        state.remove();
+    }
     print(&progress, command.dry_run, output);
-    Ok(Exit::Ok)
+    Ok(if progress.refused > 0 {
+        Exit::StoreUnusable
+    } else if progress.changed_meanwhile > 0 {
+        Exit::Failure
+    } else {
+        Exit::Ok
+    })
+}
+
+/// A store that is copied to itself would be called complete.
+fn refuse_one_store(from: &Session, to: &Session) -> Result<(), CliError> {
+    let (from, to) = (
+        &from.loaded.config.result_store,
+        &to.loaded.config.result_store,
+    );
+    if (&from.store_type, &from.config) == (&to.store_type, &to.config) {
+        let text = "--from and --to name the same store";
+        return Err(CliError::new(Exit::Usage, text)
+            .with_hint("result_store is read from the two files alone, not from the environment"));
+    }
+    Ok(())
 }
 
 /// Writes records to the target, reads them back and compares.
@@ -78,6 +108,7 @@ async fn copy(
     to: &Store,
     records: Vec<Record>,
     progress: &mut Progress,
+    output: &Output,
 ) -> Result<(), CliError> {
     if records.is_empty() {
         return Ok(());
@@ -95,20 +126,27 @@ async fn copy(
     let outcomes = to.put_many(writes).await?;
     let stored = to.get_many(ids.clone()).await?;
     for (((job_id, digest), outcome), stored) in ids.iter().zip(digests).zip(outcomes).zip(stored) {
-        let refused = |error| {
-            let text = format!("{job_id}: the target store did not take it: {error}");
-            CliError::new(Exit::StoreUnusable, text)
-        };
-        match outcome.map_err(refused)? {
-            WriteOutcome::Written => progress.copied += 1,
+        match outcome {
+            Ok(WriteOutcome::Written) => {}
             // Somebody else wrote it, or an earlier run of this migration.
-            WriteOutcome::Stale => {
+            Ok(WriteOutcome::Stale) => {
                 progress.already_there += 1;
+                continue;
+            }
+            Err(error) => {
+                let text = format!("{job_id}: the target store did not take it: {error}");
+                let shown = CliError::new(Exit::StoreUnusable, text);
+                if is_about_the_store(&error) {
+                    return Err(shown);
+                }
+                output.error(&shown);
+                progress.refused += 1;
                 continue;
             }
         }
         let arrived = stored?.as_ref().map(self::digest);
         if arrived == Some(digest) {
+            progress.copied += 1;
             continue;
         }
         let now = from.get(job_id.clone()).await?;
@@ -119,6 +157,14 @@ async fn copy(
         progress.changed_meanwhile += 1;
     }
     Ok(())
+}
+
+/// Not about one record: the next one would fare no better.
+fn is_about_the_store(error: &StoreError) -> bool {
+    matches!(
+        error.class(),
+        ErrorClass::Unavailable | ErrorClass::InvalidConfig
+    )
 }
 
 /// Of everything in the record.
@@ -134,6 +180,7 @@ fn print(progress: &Progress, dry_run: bool, output: &Output) {
             "copied": progress.copied,
             "already_there": progress.already_there,
             "changed_meanwhile": progress.changed_meanwhile,
+            "refused": progress.refused,
             "bytes": progress.bytes,
             "dry_run": dry_run,
         }));
@@ -143,6 +190,7 @@ fn print(progress: &Progress, dry_run: bool, output: &Output) {
         copied,
         already_there,
         changed_meanwhile,
+        refused,
         bytes,
         ..
     } = progress;
@@ -150,9 +198,14 @@ fn print(progress: &Progress, dry_run: bool, output: &Output) {
         println!("{copied} results of {bytes} bytes would be copied");
         return;
     }
-    println!("{copied} results copied and compared, {already_there} were there already");
+    println!(
+        "{copied} results copied and compared, {already_there} were there already and not compared"
+    );
     if *changed_meanwhile > 0 {
         println!("{changed_meanwhile} changed while they were copied: run it again");
+    }
+    if *refused > 0 {
+        println!("{refused} were refused by the target store");
     }
 }
 
