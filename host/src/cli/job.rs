@@ -23,12 +23,21 @@ pub(super) async fn run(
             let store = session.store().await?;
             let mut exit = Exit::Ok;
             for ended in wait_all(&store, &job_ids, timeout).await {
-                let shown = print_outcome(&ended?, output);
+                let shown = match ended {
+                    Ok(record) => print_outcome(&record, output),
+                    Err(error) => complain(error.into(), output),
+                };
                 exit = if exit == Exit::Ok { shown } else { exit };
             }
             Ok(exit)
         }
     }
+}
+
+/// One job's trouble, which must not hide the others.
+fn complain(error: CliError, output: &Output) -> Exit {
+    output.error(&error);
+    error.exit()
 }
 
 async fn get(session: &Session, job_ids: &[String], output: &Output) -> Result<Exit, CliError> {
@@ -39,10 +48,19 @@ async fn get(session: &Session, job_ids: &[String], output: &Output) -> Result<E
         .collect();
     let mut exit = Exit::Ok;
     for (job_id, record) in job_ids.iter().zip(store.get_many(ids).await?) {
-        match record? {
-            Some(record) => print(&record, output),
-            None => {
-                exit = Exit::NotFound;
+        match record {
+            Ok(Some(record)) => print(&record, output),
+            Err(error) => {
+                let text = format!("{job_id}: {error}");
+                let this_exit = complain(CliError::new(Exit::StoreUnusable, text), output);
+                exit = if exit == Exit::Ok { this_exit } else { exit };
+            }
+            Ok(None) => {
+                exit = if exit == Exit::Ok {
+                    Exit::NotFound
+                } else {
+                    exit
+                };
                 if output.json {
                     output.print_json(&json!({ "job_id": job_id, "status": null }));
                 } else {
