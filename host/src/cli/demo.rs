@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     broker::{Broker, BrokerSettings, QueueName},
-    client::{Client, JobRequest},
+    client::{Client, IfExists, JobRequest},
     config::LogConfig,
     function::{FunctionPolicy, FunctionRegistry, JobContext, JobError, Retry},
     job::RetryPolicy,
@@ -167,7 +167,11 @@ fn request(number: usize) -> JobRequest {
             .arg(-1)
             .delay(Duration::from_millis(500)),
     };
-    request.queue(QUEUE).id(format!("demo-{number:03}"))
+    request
+        .queue(QUEUE)
+        .id(format!("demo-{number:03}"))
+        // A durable store still has those of the last demo.
+        .if_exists(IfExists::Replace)
 }
 
 async fn send_and_wait(
