@@ -137,5 +137,9 @@ async fn drain(
             println!("{refused} were refused for good");
         }
     }
-    Ok(Exit::Ok)
+    Ok(if refused == 0 {
+        Exit::Ok
+    } else {
+        Exit::StoreUnusable
+    })
 }
