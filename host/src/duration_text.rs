@@ -2,24 +2,8 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-
-pub(crate) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    humantime::format_duration(*value)
-        .to_string()
-        .serialize(serializer)
-}
-
-pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text).map_err(|error| {
-        D::Error::custom(format!(
-            "{text:?} is not a duration: {error}; expected one such as \"30s\""
-        ))
-    })
-}
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+pub(crate) use warren_plugin_api::duration_text::{deserialize, serialize};
 
 pub(crate) mod optional {
     use super::{Deserialize, Deserializer, Duration, Serialize, Serializer};

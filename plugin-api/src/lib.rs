@@ -70,6 +70,7 @@
 
 mod abi;
 mod capability;
+pub mod duration_text;
 mod error;
 mod host_context;
 mod object;

@@ -30,7 +30,7 @@ pub struct MemoryConfig {
 
     /// How often expired records are removed, such as `10s`, `1m 30s` or `500ms`. They are never
     /// returned in any case; this only frees their memory. Default: `30s`.
-    #[serde(with = "duration_text")]
+    #[serde(with = "warren_plugin_api::duration_text")]
     #[schemars(with = "String")]
     pub cleanup_interval: Duration,
 
@@ -88,31 +88,6 @@ impl MemoryConfig {
             max_bytes: self.max_bytes,
             max_record_bytes,
             cleanup_interval: self.cleanup_interval,
-        })
-    }
-}
-
-/// A duration as people write it.
-mod duration_text {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(
-        duration: &Duration,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(*duration))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map_err(|_| {
-            D::Error::custom(format_args!(
-                "{text:?} is no duration; write one as 30s or 1m 30s"
-            ))
         })
     }
 }

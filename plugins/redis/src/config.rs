@@ -32,12 +32,12 @@ pub struct RedisConfig {
     pub connections: u16,
 
     /// How long connecting may take, such as `5s`. Default: `5s`.
-    #[serde(with = "duration_text")]
+    #[serde(with = "warren_plugin_api::duration_text")]
     #[schemars(with = "String")]
     pub connect_timeout: Duration,
 
     /// How long the server may take to answer before its connection is given up. Default: `10s`.
-    #[serde(with = "duration_text")]
+    #[serde(with = "warren_plugin_api::duration_text")]
     #[schemars(with = "String")]
     pub response_timeout: Duration,
 
@@ -129,31 +129,6 @@ impl fmt::Debug for RedisConfig {
             .field("tls_key_file", &self.tls_key_file)
             .field("tls_insecure", &self.tls_insecure)
             .finish()
-    }
-}
-
-/// A duration as people write it.
-mod duration_text {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(
-        duration: &Duration,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(*duration))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map_err(|_| {
-            D::Error::custom(format_args!(
-                "{text:?} is no duration; write one as 5s or 500ms"
-            ))
-        })
     }
 }
 

@@ -32,7 +32,7 @@ pub struct SqliteConfig {
 
     /// How long a call waits for another process that holds the file's lock, such as `4s`. Keep it
     /// below the host's deadline for a call. Default: `4s`.
-    #[serde(with = "duration_text")]
+    #[serde(with = "warren_plugin_api::duration_text")]
     #[schemars(with = "String")]
     pub busy_timeout: Duration,
 
@@ -147,31 +147,6 @@ fn usual_path() -> StoreResult<PathBuf> {
     })?;
     let state = folders.state_dir().unwrap_or_else(|| folders.data_dir());
     Ok(state.join(FILE))
-}
-
-/// A duration as people write it.
-mod duration_text {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(
-        duration: &Duration,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(*duration))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map_err(|_| {
-            D::Error::custom(format_args!(
-                "{text:?} is no duration; write one as 4s or 500ms"
-            ))
-        })
-    }
 }
 
 #[cfg(test)]
