@@ -480,7 +480,12 @@ pub(super) enum SpoolCommand {
         limit: usize,
     },
     /// Bring what dead workers left to the store. Living workers do so by themselves.
-    Drain,
+    Drain {
+        /// The folder of workers with another `result_store.config`, as a warning names it,
+        /// instead of the configured store's own.
+        #[arg(long, value_name = "FOLDER")]
+        from: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

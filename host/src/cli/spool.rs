@@ -1,6 +1,9 @@
 //! `warren spool status|inspect|drain`
 
-use std::path::PathBuf;
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
 
 use directories::ProjectDirs;
 use serde_json::json;
@@ -24,9 +27,16 @@ pub(super) async fn run(
 ) -> Result<Exit, CliError> {
     let folder = folder(&session.loaded.config)?;
     match command {
-        SpoolCommand::Status => status(&DiskSpool::survey(&folder)?, &folder, output),
-        SpoolCommand::Inspect { limit } => inspect(DiskSpool::survey(&folder)?, limit, output),
-        SpoolCommand::Drain => return drain(session, &folder, output).await,
+        SpoolCommand::Status => {
+            status(&DiskSpool::survey(&folder)?, &folder, output);
+            warn_of_others(&folder);
+        }
+        SpoolCommand::Inspect { limit } => inspect(&DiskSpool::survey(&folder)?, limit, output)?,
+        SpoolCommand::Drain { from } => {
+            let drained = drain(session, from.as_deref().unwrap_or(&folder), output).await;
+            warn_of_others(&folder);
+            return drained;
+        }
     }
     Ok(Exit::Ok)
 }
@@ -60,6 +70,38 @@ pub(super) fn folder(config: &Config) -> Result<PathBuf, CliError> {
     Ok(base.join(format!("{name}-{:08x}", crc32fast::hash(shown.as_bytes()))))
 }
 
+/// What a dead worker left for another configuration of a store, if only a time-out was changed,
+/// is nobody's: no worker comes back for it.
+pub(super) fn warn_of_others(folder: &Path) {
+    let Some(entries) = folder.parent().and_then(|base| base.read_dir().ok()) else {
+        return;
+    };
+    for other in entries.flatten().map(|entry| entry.path()) {
+        if other == folder {
+            continue;
+        }
+        let spools = match DiskSpool::survey(&other) {
+            Ok(spools) => spools,
+            Err(error) => {
+                tracing::warn!(%error, "cannot see what waits for another store");
+                continue;
+            }
+        };
+        let records: usize = spools
+            .iter()
+            .filter(|spool| !spool.in_use)
+            .map(|spool| spool.records)
+            .sum();
+        if records > 0 {
+            tracing::warn!(
+                folder = %other.display(), records,
+                "results wait here for a store with another result_store.config; if it is the \
+                 same store, `warren spool drain --from FOLDER` brings them to it"
+            );
+        }
+    }
+}
+
 fn state_folder() -> Option<PathBuf> {
     // What systemd's StateDirectory= gives a service.
     if let Some(folder) = std::env::var_os("STATE_DIRECTORY").filter(|it| !it.is_empty()) {
@@ -70,13 +112,13 @@ fn state_folder() -> Option<PathBuf> {
     Some(state.join("spool"))
 }
 
-fn status(spools: &[Survey], folder: &std::path::Path, output: &Output) {
+fn status(spools: &[Survey], folder: &Path, output: &Output) {
     if output.json {
         for spool in spools {
             output.print_json(&json!({
                 "folder": spool.folder,
                 "in_use": spool.in_use,
-                "records": spool.writes.len(),
+                "records": spool.records,
                 "bytes": spool.bytes,
             }));
         }
@@ -86,7 +128,7 @@ fn status(spools: &[Survey], folder: &std::path::Path, output: &Output) {
         .iter()
         .map(|spool| {
             vec![
-                spool.writes.len().to_string(),
+                spool.records.to_string(),
                 spool.bytes.to_string(),
                 if spool.in_use { "a worker" } else { "nobody" }.to_owned(),
                 spool.folder.display().to_string(),
@@ -99,26 +141,37 @@ fn status(spools: &[Survey], folder: &std::path::Path, output: &Output) {
     output.print_table(&["RECORDS", "BYTES", "USED BY", "FOLDER"], rows);
 }
 
-fn inspect(spools: Vec<Survey>, limit: usize, output: &Output) {
-    let records = spools
-        .into_iter()
-        .flat_map(|spool| spool.writes)
-        .map(|Write { record, .. }| record)
-        .take(limit);
-    if output.json {
-        records.for_each(|record| output.print_json(&record_json(&record)));
-    } else {
-        let rows = records.map(|record| record_row(&record)).collect();
+fn inspect(spools: &[Survey], limit: usize, output: &Output) -> Result<(), CliError> {
+    let (mut left, mut rows) = (limit, Vec::new());
+    for spool in spools {
+        if left == 0 {
+            break;
+        }
+        spool.for_each(|Write { record, .. }| {
+            if output.json {
+                output.print_json(&record_json(&record));
+            } else {
+                rows.push(record_row(&record));
+            }
+            left -= 1;
+            if left == 0 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })?;
+    }
+    if !output.json {
         output.print_table(&RECORD_COLUMNS, rows);
     }
+    Ok(())
 }
 
-async fn drain(
-    session: &Session,
-    folder: &std::path::Path,
-    output: &Output,
-) -> Result<Exit, CliError> {
+async fn drain(session: &Session, folder: &Path, output: &Output) -> Result<Exit, CliError> {
     let store = session.store().await?;
+    if !folder.exists() {
+        tracing::warn!(folder = %folder.display(), "there is no spool");
+    }
     let spools = DiskSpool::open_abandoned(folder)?;
     let waiting: usize = spools.iter().map(Spool::len).sum();
     let bar = output.progress_bar(waiting as u64, "results brought to the store");

@@ -40,6 +40,7 @@ pub(super) async fn run(
     if settings.spool.durable {
         let folder = spool::folder(&session.loaded.config)?;
         let spool = DiskSpool::open(&folder, settings.spool.max_bytes)?;
+        spool::warn_of_others(&folder);
         builder = builder.spool(Arc::new(spool));
     }
     if let Some(prefetch) = settings.prefetch {

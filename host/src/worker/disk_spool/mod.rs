@@ -338,11 +338,13 @@ mod tests {
         let survey = DiskSpool::survey(folder.path()).unwrap();
         assert_eq!(survey.len(), 1);
         assert!(survey[0].in_use);
-        let seen: Vec<&str> = survey[0]
-            .writes
-            .iter()
-            .map(|write| write.record.job_id.as_str())
-            .collect();
+        assert_eq!(survey[0].records, 2);
+        let mut seen = Vec::new();
+        let bytes = survey[0].for_each(|write| {
+            seen.push(write.record.job_id.to_string());
+            std::ops::ControlFlow::Continue(())
+        });
+        assert_eq!(bytes.unwrap(), survey[0].bytes);
         assert_eq!(seen, ["a", "b"]);
         assert_eq!(ids(&spool).await, ["a", "b"]);
         drop(spool);
