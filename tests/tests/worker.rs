@@ -24,6 +24,8 @@ mod faults;
 mod lifecycle;
 #[path = "worker/messages.rs"]
 mod messages;
+#[path = "worker/migrate.rs"]
+mod migrate;
 #[path = "worker/pool.rs"]
 mod pool;
 #[path = "worker/results.rs"]

@@ -31,6 +31,15 @@ fn the_demo_runs_jobs_of_every_kind() {
 }
 
 #[test]
+fn the_demo_can_be_repeated_on_a_store_that_lasts() {
+    let system = in_process("");
+    for _ in 0..2 {
+        let ran = system.run(&["demo", "--jobs", "6", "--store", "sqlite", "--json"]);
+        assert_eq!(ran.expect(0).json_lines().len(), 6);
+    }
+}
+
+#[test]
 fn a_pipe_gets_one_plain_line_a_job() {
     let system = in_process("");
     let ran = system.run(&["demo", "--jobs", "6"]).expect(0);

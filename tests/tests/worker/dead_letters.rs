@@ -113,7 +113,10 @@ fn a_replayed_job_runs_again_as_new() {
     let ran = system
         .run(&["dlq", "replay", "-q", queue, "--json"])
         .expect(0);
-    assert_eq!(ran.json(), json!({ "replayed": 1, "unreadable": 0 }));
+    assert_eq!(
+        ran.json(),
+        json!({ "replayed": 1, "unreadable": 0, "refused": 0 })
+    );
     system.rabbitmq().awaits_ready(&system.dead_letters(), 0);
     assert_eq!(system.job(&id).unwrap()["status"], "queued");
 
@@ -123,6 +126,97 @@ fn a_replayed_job_runs_again_as_new() {
     assert_eq!(job["result"], "works");
     assert_eq!(job["attempt"], 1);
     assert_eq!(job["args"], json!([7]));
+}
+
+/// One failed job, its producer's wishes in its headers.
+fn failed_job() -> (System, String) {
+    let system = System::new(&broken());
+    let id = system.enqueue(&["broken", "--retries", "0", "--ttl", "3h"]);
+    system.run(&["worker", "--burst"]).expect(0);
+    system.rabbitmq().awaits_ready(&system.dead_letters(), 1);
+    (system, id)
+}
+
+#[test]
+fn a_replayed_job_is_as_its_producer_sent_it_and_says_one_time() {
+    let (system, id) = failed_job();
+    let replay = ["dlq", "replay", "-q", &system.queue];
+    system.run(&replay).expect(0);
+    let message = system.rabbitmq().take(&system.queue);
+    assert_eq!(message.headers["x-warren-max-retries"], "0");
+    assert_eq!(message.headers["x-warren-result-ttl-ms"], "10800000");
+    assert_eq!(message.headers["x-retry-count"], "0");
+    assert_eq!(message.headers.len(), 3, "{:?}", message.headers);
+
+    // A worker that is told to abort a job compares these to the microsecond.
+    let digits = |text: &str| -> String { text.chars().filter(char::is_ascii_digit).collect() };
+    let body: serde_json::Value = serde_json::from_slice(&message.body).unwrap();
+    let sent = digits(body["enqueue_time"].as_str().unwrap());
+    let job = system.job(&id).unwrap();
+    let recorded = digits(job["enqueued_at"].as_str().unwrap());
+    assert_eq!(sent[..20], recorded[..20], "{body} {job}");
+}
+
+#[test]
+fn a_job_that_cannot_be_sent_again_is_as_it_was() {
+    let (system, id) = failed_job();
+    let before = system.job(&id).unwrap();
+    system.rabbitmq().delete(&[system.queue.clone()]);
+    system
+        .run(&["dlq", "replay", "-q", &system.queue])
+        .expect(1);
+    assert_eq!(system.job(&id).unwrap(), before);
+    system.rabbitmq().awaits_ready(&system.dead_letters(), 1);
+}
+
+#[test]
+fn a_record_that_the_store_refuses_ends_no_replay() {
+    let system = System::new(&broken());
+    let large = "x".repeat(20_000);
+    let refused = system.enqueue(&["broken", &large]);
+    let sent = system.enqueue(&["broken"]);
+    system.run(&["worker", "--burst"]).expect(0);
+    system.rabbitmq().awaits_ready(&system.dead_letters(), 2);
+
+    let small = "result_store.config.max_record_bytes=10000";
+    let ran = system.run(&[
+        "dlq",
+        "replay",
+        "-q",
+        &system.queue,
+        "--json",
+        "--set",
+        small,
+    ]);
+    let ran = ran.expect(4);
+    assert_eq!(
+        ran.json(),
+        json!({ "replayed": 1, "unreadable": 0, "refused": 1 })
+    );
+    assert!(ran.stderr.contains(&refused), "{ran:?}");
+    system.rabbitmq().awaits_ready(&system.dead_letters(), 1);
+    assert_eq!(system.job(&sent).unwrap()["status"], "queued");
+    assert_eq!(system.job(&refused).unwrap()["status"], "failed");
+}
+
+#[test]
+fn more_dead_letters_than_are_taken_at_once_are_replayed_past_those_that_stay() {
+    let system = System::new(&broken());
+    let jobs: String = (0..250)
+        .map(|number| {
+            let function = if number % 2 == 0 { "broken" } else { "other" };
+            let queue = &system.queue;
+            format!("{}\n", json!({ "function": function, "queue": queue }))
+        })
+        .collect();
+    std::fs::write(system.path("jobs.jsonl"), jobs).unwrap();
+    system.run(&["enqueue", "--jsonl", "jobs.jsonl"]).expect(0);
+    system.run(&["worker", "--burst"]).expect(0);
+    system.rabbitmq().awaits_ready(&system.dead_letters(), 250);
+    let replay = ["dlq", "replay", "-q", &system.queue, "--function", "broken"];
+    system.run(&replay).expect(0);
+    system.rabbitmq().awaits_ready(&system.queue, 125);
+    system.rabbitmq().awaits_ready(&system.dead_letters(), 125);
 }
 
 #[test]
@@ -144,7 +238,10 @@ fn what_cannot_be_read_stays_a_dead_letter() {
     let ran = system
         .run(&["dlq", "replay", "-q", queue, "--json"])
         .expect(0);
-    assert_eq!(ran.json(), json!({ "replayed": 0, "unreadable": 1 }));
+    assert_eq!(
+        ran.json(),
+        json!({ "replayed": 0, "unreadable": 1, "refused": 0 })
+    );
     system.rabbitmq().awaits_ready(&system.dead_letters(), 1);
 }
 

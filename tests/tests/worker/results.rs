@@ -67,6 +67,23 @@ fn results_are_listed_by_status_function_and_page() {
 }
 
 #[test]
+fn one_unknown_job_hides_no_other() {
+    let (system, ids) = five_jobs();
+    for command in ["get", "wait"] {
+        let ran = system
+            .run(&["job", command, &ids[0], "nobody", &ids[1], "--json"])
+            .expect(6);
+        let shown: Vec<_> = ran
+            .json_lines()
+            .iter()
+            .filter(|job| job["status"] == "completed")
+            .map(|job| job["job_id"].clone())
+            .collect();
+        assert_eq!(shown, [ids[0].as_str(), ids[1].as_str()], "{ran:?}");
+    }
+}
+
+#[test]
 fn a_listing_goes_on_where_it_ended() {
     let (system, ids) = five_jobs();
     let mut seen = Vec::new();

@@ -75,6 +75,47 @@ fn what_a_dead_worker_left_can_be_seen_and_brought_to_the_store_by_hand() {
 }
 
 #[test]
+fn a_spool_of_another_configuration_is_named_and_can_be_brought() {
+    let mut redis = PrivateRedis::start();
+    let (system, worker, ids) = jobs_without_a_store(&mut redis, 1);
+    worker.kill();
+    redis.start_again();
+    let other = ["--set", "result_store.config.max_record_bytes=1000000"];
+    let status = system.run(&[&["spool", "status"][..], &other].concat());
+    let stderr = status.expect(0).stderr;
+    let spool = std::fs::read_dir(system.path("spool")).unwrap();
+    let folder = spool.map(|entry| entry.unwrap().path()).next().unwrap();
+    let folder = folder.to_str().unwrap();
+    assert!(stderr.contains(folder), "{stderr}");
+
+    let nothing = system.run(&[&["spool", "drain", "--json"][..], &other].concat());
+    assert_eq!(nothing.expect(0).json()["taken"], 0);
+    let drain = ["spool", "drain", "--json", "--from", folder];
+    let drained = system.run(&[&drain[..], &other].concat()).expect(0);
+    assert_eq!(drained.json()["taken"], 1);
+    assert_eq!(system.job(&ids[0]).unwrap()["status"], "completed");
+}
+
+#[test]
+fn a_drain_that_the_store_refused_something_of_says_so() {
+    let mut redis = PrivateRedis::start();
+    let system = System::on(&amqp_url(), &redis.url(), &echo());
+    let worker = system.worker(&["--set", QUICK_STORE]);
+    redis.stop();
+    system.enqueue(&["echo"]);
+    eventually_true("the result is in the spool", || waiting(&system) == 1);
+    worker.kill();
+    redis.start_again();
+    let spool = std::fs::read_dir(system.path("spool")).unwrap();
+    let folder = spool.map(|entry| entry.unwrap().path()).next().unwrap();
+    // Not even a record that says so.
+    let small = "result_store.config.max_record_bytes=50";
+    let drain = ["spool", "drain", "--json", "--set", small, "--from"];
+    let drained = system.run(&[&drain[..], &[folder.to_str().unwrap()]].concat());
+    assert_eq!(drained.expect(4).json()["refused"], 1);
+}
+
+#[test]
 fn a_spool_that_is_full_loses_nothing() {
     let mut redis = PrivateRedis::start();
     let system = System::on(&amqp_url(), &redis.url(), &echo());
