@@ -161,7 +161,9 @@ fn a_replayed_job_is_as_its_producer_sent_it_and_says_one_time() {
 fn a_job_that_cannot_be_sent_again_is_as_it_was() {
     let (system, id) = failed_job();
     let before = system.job(&id).unwrap();
-    system.rabbitmq().delete(std::slice::from_ref(&system.queue));
+    system
+        .rabbitmq()
+        .delete(std::slice::from_ref(&system.queue));
     system
         .run(&["dlq", "replay", "-q", &system.queue])
         .expect(1);
