@@ -14,15 +14,6 @@ use crate::{
 /// one AMQP frame, of 128 KiB as a rule.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 
-/// Headers that are about one delivery and not about the job.
-const OWN_HEADERS: [&str; 5] = [
-    header::RETRY_COUNT,
-    header::CLIENT_DELAYED,
-    header::DELIVERY_COUNT,
-    "x-delay",
-    "x-acquired-count",
-];
-
 /// When an attempt started and ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
@@ -124,11 +115,7 @@ fn publish(queue: QueueName, message: &JobMessage, headers: Headers, delay: Dura
 /// The producer's headers, which every attempt keeps.
 fn job_headers_of(delivery: &Delivery) -> Headers {
     let mut headers = sendable(&delivery.headers);
-    headers.retain(|name, _| {
-        let is_death = name.starts_with("x-death") || name.starts_with("x-first-death-");
-        let is_death = is_death || name.starts_with("x-last-death-");
-        !is_death && !OWN_HEADERS.contains(&name.as_str())
-    });
+    headers.retain(|name, _| !header::is_of_a_delivery(name));
     headers
 }
 
