@@ -47,6 +47,10 @@ const BACKENDS: &[Backend] = &[
                 "the store limits its records",
             ),
             (
+                "cleanup::exactly_what_expired_by_then",
+                "the backend removes expired records by itself",
+            ),
+            (
                 "lifecycle::records_outlive_the_handle",
                 "the store is not durable",
             ),

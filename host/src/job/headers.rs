@@ -116,6 +116,8 @@ fn saturate(number: i64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn read(name: &str, value: HeaderRef<'static>) -> JobHeaders {
@@ -166,5 +168,22 @@ mod tests {
         assert_eq!(ttl(HeaderRef::Int(500)), Some(Duration::from_millis(500)));
         assert_eq!(ttl(HeaderRef::Int(0)), None);
         assert_eq!(ttl(HeaderRef::Int(-5)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_headers_make_a_job_unreadable_or_an_attempt_less_than_the_first(
+            job_try: i64,
+            number in prop::option::of(any::<i64>()),
+            text in "\\PC{0,20}|-?[0-9]{0,25}",
+        ) {
+            let value = number.map_or(HeaderRef::Text(&text), HeaderRef::Int);
+            let headers = JobHeaders::read(|_| Some(value));
+            let attempt = attempt(job_try, &headers);
+            prop_assert!(attempt >= 1 && attempt >= headers.retry_count);
+            // The lack of any header, or one of another type, is no retry.
+            let other = JobHeaders::read(|_| Some(HeaderRef::Other));
+            prop_assert_eq!(other, JobHeaders::read(|_| None));
+        }
     }
 }

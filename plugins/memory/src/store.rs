@@ -30,7 +30,7 @@ impl ResultStore for MemoryStore {
     const CAPABILITIES: Capabilities = Capabilities {
         durable: false,
         embedded: true,
-        native_expiry: false,
+        native_expiry: true,
         push: true,
         scan: true,
         scan_order: ScanOrder::NewestFirst,

@@ -100,6 +100,10 @@ fn file_json(file: &FileReport) -> Value {
             "loaded": false,
             "name": refused.described.as_ref().map(|file| &file.name),
             "version": refused.described.as_ref().map(|file| &file.version),
+            "contract": refused
+                .described
+                .as_ref()
+                .map(|file| format!("{}.{}", file.contract.0, file.contract.1)),
             "reason": refused.error.to_string(),
         }),
     }
