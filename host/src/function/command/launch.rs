@@ -1,10 +1,11 @@
 //! How a function's process is started.
 
-use std::{path::PathBuf, process::Stdio};
+use std::{fmt::Display, path::PathBuf, process::Stdio};
 
 use tokio::process::Command;
 
 use super::{CommandError, FunctionConfig, program::find_program};
+use crate::function::JobError;
 
 /// Knows a function's program, arguments, folder and environment.
 #[derive(Debug)]
@@ -41,4 +42,12 @@ impl Launcher {
         }
         command
     }
+}
+
+/// The error of a job whose command could not be started.
+pub(super) fn not_started(reason: &dyn Display) -> JobError {
+    JobError::new(
+        "CommandNotStarted",
+        format!("cannot start the command: {reason}"),
+    )
 }

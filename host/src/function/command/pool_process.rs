@@ -12,6 +12,7 @@ use tokio::{
 use warren_plugin_api::Payload;
 
 use super::{
+    launch::not_started,
     process::{EndOnDrop, ProcessGroup},
     run::{MAX_OUTPUT_BYTES, describe},
     stderr_tail::StderrTail,
@@ -86,12 +87,6 @@ enum ReportedRetry {
 
 impl PoolProcess {
     pub(super) fn start(command: &mut Command) -> Result<Self, JobError> {
-        let not_started = |error: &dyn std::fmt::Display| {
-            JobError::new(
-                "CommandNotStarted",
-                format!("cannot start the command: {error}"),
-            )
-        };
         let mut group = ProcessGroup::spawn(command).map_err(|error| not_started(&error))?;
         let child = &mut group.child;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());

@@ -13,7 +13,7 @@ use warren_plugin_api::Payload;
 use super::{
     CommandError, FunctionConfig,
     job_line::job_line,
-    launch::Launcher,
+    launch::{Launcher, not_started},
     process::{EndOnDrop, ProcessGroup},
     stderr_tail::StderrTail,
 };
@@ -56,12 +56,7 @@ impl Handler for CommandHandler {
         let mut command = self.command(&call);
         async move {
             let input = job_line(&call)?;
-            let group = ProcessGroup::spawn(&mut command).map_err(|error| {
-                JobError::new(
-                    "CommandNotStarted",
-                    format!("cannot start the command: {error}"),
-                )
-            })?;
+            let group = ProcessGroup::spawn(&mut command).map_err(|error| not_started(&error))?;
             run(group, input).await
         }
         .boxed()
