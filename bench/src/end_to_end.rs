@@ -31,8 +31,8 @@ pub(crate) async fn measure(
         &[bare_side, &warren_side]
     };
     let mut measure = Measure::new("jobs end to end", Unit::PerSecond, sides);
-    for round in 1..=options.rounds {
-        eprintln!("end to end: round {round} of {}", options.rounds);
+    for round in 1..=options.rounds() {
+        eprintln!("end to end: round {round} of {}", options.rounds());
         if options.only_warren {
             measure.add_round([one_round(options, servers, Who::Warren).await?]);
             continue;
@@ -65,7 +65,7 @@ async fn one_round(options: &Options, servers: &Servers, who: Who) -> Result<f64
     let client = Client::new(broker.clone(), store.clone());
     let connection = servers.amqp().await?;
     let queue = servers.queue(&connection.create_channel().await?).await?;
-    let job_ids = warren_side::send(&client, &queue, options.jobs).await?;
+    let job_ids = warren_side::send(&client, &queue, options.jobs()).await?;
 
     if options.only_warren {
         eprintln!("end to end: the queue is full, the worker starts");
@@ -76,10 +76,10 @@ async fn one_round(options: &Options, servers: &Servers, who: Who) -> Result<f64
                 StoreKind::Redis => Some(servers.redis().await?),
                 StoreKind::Memory => None,
             };
-            bare::run_jobs(servers, &queue, options.jobs, IN_FLIGHT, redis).await?
+            bare::run_jobs(servers, &queue, options.jobs(), IN_FLIGHT, redis).await?
         }
         Who::Warren => {
-            warren_side::run_jobs(servers, store.clone(), &queue, options.jobs, IN_FLIGHT).await?
+            warren_side::run_jobs(servers, store.clone(), &queue, options.jobs(), IN_FLIGHT).await?
         }
     };
 
@@ -92,5 +92,5 @@ async fn one_round(options: &Options, servers: &Servers, who: Who) -> Result<f64
     store.close().await?;
     ensure("messages left", servers.delete_queue(&queue).await?, 0)?;
     servers.delete_keys().await?;
-    Ok(f64::from(options.jobs) / took.as_secs_f64())
+    Ok(f64::from(options.jobs()) / took.as_secs_f64())
 }

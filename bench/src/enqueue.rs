@@ -40,21 +40,21 @@ pub(crate) async fn measure(
     let mut batches = Measure::new(batch_name, Unit::PerSecond, &sides);
     let single_name = format!("enqueue, {CALLERS} callers");
     let mut singles = Measure::new(single_name, Unit::PerSecond, &sides);
-    for round in 1..=options.rounds {
-        eprintln!("enqueue: round {round} of {}", options.rounds);
+    for round in 1..=options.rounds() {
+        eprintln!("enqueue: round {round} of {}", options.rounds());
         batches.add_round([
-            rig.rate(options.jobs, Way::BareBatches { record: false })
+            rig.rate(options.jobs(), Way::BareBatches { record: false })
                 .await?,
-            rig.rate(options.jobs, Way::BareBatches { record: true })
+            rig.rate(options.jobs(), Way::BareBatches { record: true })
                 .await?,
-            rig.rate(options.jobs, Way::WarrenBatches).await?,
+            rig.rate(options.jobs(), Way::WarrenBatches).await?,
         ]);
         singles.add_round([
-            rig.rate(options.jobs, Way::BareCallers { record: false })
+            rig.rate(options.jobs(), Way::BareCallers { record: false })
                 .await?,
-            rig.rate(options.jobs, Way::BareCallers { record: true })
+            rig.rate(options.jobs(), Way::BareCallers { record: true })
                 .await?,
-            rig.rate(options.jobs, Way::WarrenCallers).await?,
+            rig.rate(options.jobs(), Way::WarrenCallers).await?,
         ]);
     }
     rig.close().await?;

@@ -1,10 +1,10 @@
 //! Why there are no figures.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use warren::{
     broker::{BrokerError, InvalidQueueName},
-    client::{EnqueueError, WaitError},
+    client::{EnqueueError, RunError, WaitError},
     function::RegisterFunctionError,
     store::OpenError,
     worker::WorkerError,
@@ -44,10 +44,28 @@ pub(crate) enum BenchError {
     },
     #[error("this process cannot listen for signals: {0}")]
     Signals(std::io::Error),
+    #[error("{file}: cannot be drawn: {reason}")]
+    Plot { file: PathBuf, reason: String },
+    #[error("a process that is measured: {0}")]
+    Process(std::io::Error),
+    #[error("the peers cannot be made ready: {reason}")]
+    Peers { reason: String },
+    #[error("valgrind has counted nothing: {reason}; it is needed: apt-get install valgrind")]
+    Valgrind { reason: String },
+    #[error("{failures} of the measurements gave no figures; see above")]
+    Incomplete { failures: usize },
+    #[error("{part} has no end after {limit:?}, which is too long; its figures are left out")]
+    TooLong { part: String, limit: Duration },
     #[error("a thread that measured has panicked")]
     Panicked,
     #[error("lapin: {0}")]
     Lapin(#[from] lapin::Error),
+    #[error("rusqlite: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("PostgreSQL: {0}")]
+    Postgres(#[from] tokio_postgres::Error),
+    #[error("no folder for temporary files: {0}")]
+    Folder(std::io::Error),
     #[error("redis-rs: {0}")]
     Redis(#[from] redis::RedisError),
     #[error("JSON: {0}")]
@@ -60,6 +78,8 @@ pub(crate) enum BenchError {
     Enqueue(#[from] EnqueueError),
     #[error(transparent)]
     Wait(#[from] WaitError),
+    #[error(transparent)]
+    Run(#[from] RunError),
     #[error(transparent)]
     Function(#[from] RegisterFunctionError),
     #[error(transparent)]

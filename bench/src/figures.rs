@@ -12,6 +12,12 @@ pub(crate) enum Unit {
     Microseconds,
     /// Less is better.
     Nanoseconds,
+    /// Less is better.
+    Milliseconds,
+    /// Less is better.
+    Kibibytes,
+    /// Less is better.
+    Bytes,
 }
 
 impl Unit {
@@ -20,6 +26,9 @@ impl Unit {
             Self::PerSecond => "1/s",
             Self::Microseconds => "µs",
             Self::Nanoseconds => "ns",
+            Self::Milliseconds => "ms",
+            Self::Kibibytes => "KiB",
+            Self::Bytes => "bytes",
         }
     }
 }
@@ -30,6 +39,8 @@ pub(crate) struct Measure {
     pub(crate) name: String,
     pub(crate) unit: Unit,
     pub(crate) sides: Vec<Side>,
+    /// Whether the first side is what the others are compared with.
+    compared: bool,
 }
 
 /// The rounds of one side.
@@ -37,6 +48,8 @@ pub(crate) struct Measure {
 pub(crate) struct Side {
     pub(crate) name: String,
     pub(crate) rounds: Vec<f64>,
+    /// What must be known to compare it.
+    pub(crate) notes: Vec<String>,
 }
 
 /// The middle of some figures, and how far they spread.
@@ -52,11 +65,21 @@ impl Measure {
         let side = |name: &&str| Side {
             name: (*name).to_owned(),
             rounds: Vec::new(),
+            notes: Vec::new(),
         };
         Self {
             name: name.into(),
             unit,
             sides: sides.iter().map(side).collect(),
+            compared: true,
+        }
+    }
+
+    /// Sides that stand for themselves.
+    pub(crate) fn not_compared(self) -> Self {
+        Self {
+            compared: false,
+            ..self
         }
     }
 
@@ -67,10 +90,27 @@ impl Measure {
         }
     }
 
+    /// Adds a figure to one side.
+    pub(crate) fn add(&mut self, side: usize, figure: f64) {
+        if let Some(side) = self.sides.get_mut(side) {
+            side.rounds.push(figure);
+        }
+    }
+
+    /// Says something of one side, once.
+    pub(crate) fn note(&mut self, side: usize, note: impl Into<String>) {
+        let note = note.into();
+        if let Some(side) = self.sides.get_mut(side)
+            && !side.notes.contains(&note)
+        {
+            side.notes.push(note);
+        }
+    }
+
     /// How a side compares with the first one, round by round: the two figures of a round were
     /// taken one after the other.
     pub(crate) fn ratio(&self, side: &Side) -> Option<Spread> {
-        let first = self.sides.first()?;
+        let first = self.sides.first().filter(|_| self.compared)?;
         let pairs = side.rounds.iter().zip(&first.rounds);
         Spread::of(pairs.map(|(figure, base)| figure / base))
     }

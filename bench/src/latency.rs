@@ -37,37 +37,91 @@ pub(crate) async fn measure(
     options: &Options,
     servers: &Servers,
 ) -> Result<Vec<Measure>, BenchError> {
-    let sides = ["bare round trip", "Warren, enqueue and wait"];
+    let sides = ["bare round trip", "Warren, run", "Warren, enqueue and wait"];
     let shares = [(0.5, "p50"), (0.99, "p99")];
     let mut measures = shares
         .map(|(_, name)| Measure::new(format!("latency, {name}"), Unit::Microseconds, &sides));
     let mut bare = BareRig::start(servers).await?;
     let warren = WarrenRig::start(servers).await?;
-    for round in 1..=options.rounds {
-        eprintln!("latency: round {round} of {}", options.rounds);
-        let mut bare_times = Vec::new();
-        for sample in 0..WARM_UP + options.samples {
-            let took = bare.round_trip().await?;
-            bare_times.extend((sample >= WARM_UP).then_some(took));
+    let count = WARM_UP + options.samples();
+    for round in 1..=options.rounds() {
+        eprintln!("latency: round {round} of {}", options.rounds());
+        let mut times = [Vec::new(), Vec::new(), Vec::new()];
+        for _ in 0..count {
+            times[0].push(bare.round_trip().await?);
         }
-        let mut warren_times = Vec::new();
-        for sample in 0..WARM_UP + options.samples {
-            let took = warren.round_trip().await?;
-            warren_times.extend((sample >= WARM_UP).then_some(took));
+        for _ in 0..count {
+            times[1].push(warren.run_one().await?);
         }
-        let (bare_times, warren_times) = (sorted(bare_times), sorted(warren_times));
+        for _ in 0..count {
+            times[2].push(warren.enqueue_and_wait().await?);
+        }
+        let times = times.map(sorted);
         for (measure, (share, _)) in measures.iter_mut().zip(shares) {
-            let figures = [&bare_times, &warren_times].map(|times| quantile(times, share));
+            let figures = times.iter().map(|times| quantile(times, share));
             measure.add_round(figures.into_iter().flatten());
         }
     }
     bare.stop().await?;
     warren.stop().await?;
-    Ok(measures.into())
+    let mut measures = Vec::from(measures);
+    measures.push(at_half_load(options, servers).await?);
+    Ok(measures)
 }
 
+/// The same beside half of the jobs that can be sent and run at once for long: first how many
+/// those are is measured.
+async fn at_half_load(options: &Options, servers: &Servers) -> Result<Measure, BenchError> {
+    let sides = [
+        "Warren, run, p50, idle",
+        "p50 at half load",
+        "p99 at half load",
+    ];
+    let mut measure = Measure::new("latency at half load", Unit::Microseconds, &sides);
+    for round in 1..=options.rounds() {
+        eprintln!(
+            "latency at half load: round {round} of {}",
+            options.rounds()
+        );
+        let rig = WarrenRig::start(servers).await?;
+        let began = Instant::now();
+        let ids = warren_side::send(&rig.client, &rig.queue, options.jobs()).await?;
+        rig.client
+            .wait_all(&ids[ids.len() - 1..], WAIT_AT_MOST)
+            .await;
+        let most = f64::from(options.jobs()) / began.elapsed().as_secs_f64();
+        let mut idle = Vec::new();
+        for _ in 0..WARM_UP + options.samples() / 2 {
+            idle.push(rig.run_one().await?);
+        }
+        let load = rig.load(most / 2.0);
+        let mut loaded = Vec::new();
+        for _ in 0..WARM_UP + options.samples() / 2 {
+            loaded.push(rig.run_one().await?);
+        }
+        drop(load);
+        let (idle, loaded) = (sorted(idle), sorted(loaded));
+        let figures = [(&idle, 0.5), (&loaded, 0.5), (&loaded, 0.99)];
+        measure.add_round(
+            figures
+                .iter()
+                .filter_map(|(it, share)| quantile(it, *share)),
+        );
+        // What is under way still has to end.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        rig.stop().await?;
+    }
+    measure.note(
+        1,
+        "half of the rate at which one client sends and one worker runs jobs",
+    );
+    Ok(measure)
+}
+
+/// In microseconds, without the first ones.
 fn sorted(times: Vec<Duration>) -> Vec<f64> {
-    let mut times: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e6).collect();
+    let times = times.iter().skip(WARM_UP as usize);
+    let mut times: Vec<f64> = times.map(|time| time.as_secs_f64() * 1e6).collect();
     times.sort_by(f64::total_cmp);
     times
 }
@@ -174,7 +228,7 @@ async fn reply_to_all(
 }
 
 /// A worker and a client of Warren, on connections and stores of their own.
-struct WarrenRig<'a> {
+pub(crate) struct WarrenRig<'a> {
     servers: &'a Servers,
     client: Client,
     queue: QueueName,
@@ -183,7 +237,7 @@ struct WarrenRig<'a> {
 }
 
 impl<'a> WarrenRig<'a> {
-    async fn start(servers: &'a Servers) -> Result<Self, BenchError> {
+    pub(crate) async fn start(servers: &'a Servers) -> Result<Self, BenchError> {
         let connection = servers.amqp().await?;
         let queue = servers.queue(&connection.create_channel().await?).await?;
         servers::close(&connection).await;
@@ -211,7 +265,18 @@ impl<'a> WarrenRig<'a> {
         })
     }
 
-    async fn round_trip(&self) -> Result<Duration, BenchError> {
+    /// One call that sends a job and waits for its end.
+    pub(crate) async fn run_one(&self) -> Result<Duration, BenchError> {
+        let began = Instant::now();
+        let request = warren_side::request(&self.queue);
+        let record = self.client.run(request, WAIT_AT_MOST).await?;
+        let took = began.elapsed();
+        ensure("the job's status", record.status, Status::Completed)?;
+        Ok(took)
+    }
+
+    /// One call that sends a job, and another one that waits for its end.
+    async fn enqueue_and_wait(&self) -> Result<Duration, BenchError> {
         let began = Instant::now();
         let enqueued = self
             .client
@@ -223,7 +288,27 @@ impl<'a> WarrenRig<'a> {
         Ok(took)
     }
 
-    async fn stop(mut self) -> Result<(), BenchError> {
+    /// Sends jobs at an even rate until dropped: what the samples have beside them.
+    fn load(&self, per_second: f64) -> AbortOnDrop<()> {
+        const TICK: Duration = Duration::from_millis(2);
+        let (client, queue) = (self.client.clone(), self.queue.clone());
+        AbortOnDrop(tokio::spawn(async move {
+            let began = Instant::now();
+            let mut sent = 0.0;
+            loop {
+                tokio::time::sleep(TICK).await;
+                let due = began.elapsed().as_secs_f64() * per_second;
+                let count = (due - sent).max(0.0) as usize;
+                sent += count as f64;
+                let client = client.clone();
+                let requests = vec![warren_side::request(&queue); count];
+                // Not waited for: a slow moment must not become a lower load.
+                tokio::spawn(async move { client.enqueue_many(requests).await });
+            }
+        }))
+    }
+
+    pub(crate) async fn stop(mut self) -> Result<(), BenchError> {
         self.shutdown.stop();
         (&mut self.worker.0)
             .await

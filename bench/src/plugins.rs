@@ -34,7 +34,12 @@ pub(crate) fn memory_config() -> Value {
 
 /// Opens the store of a plugin file with this configuration.
 pub(crate) async fn open_with(kind: StoreKind, config: &Value) -> Result<StoreObject, BenchError> {
-    let store_type = load_one(&file(kind)?)?;
+    open_named(kind.name(), config).await
+}
+
+/// Opens the store that a plugin file registers by this name.
+pub(crate) async fn open_named(name: &str, config: &Value) -> Result<StoreObject, BenchError> {
+    let store_type = load_one(&file(name)?)?;
     Ok(store_type.open_within(OPEN_DEADLINE, config).await?)
 }
 
@@ -44,11 +49,11 @@ pub(crate) async fn open_guarded(kind: StoreKind, servers: &Servers) -> Result<S
     Ok(Store::new(kind.name(), object, StorePolicy::default())?)
 }
 
-fn file(kind: StoreKind) -> Result<PathBuf, BenchError> {
+fn file(name: &str) -> Result<PathBuf, BenchError> {
     let name = format!(
         "{}warren_store_{}{}",
         std::env::consts::DLL_PREFIX,
-        kind.name(),
+        name,
         std::env::consts::DLL_SUFFIX
     );
     let file = folder()?.join(name);
@@ -72,6 +77,20 @@ fn folder() -> Result<&'static Path, BenchError> {
 }
 
 fn build_beside_this_program() -> std::io::Result<PathBuf> {
+    build(&[
+        "-p",
+        "warren-store-memory",
+        "-p",
+        "warren-store-postgres",
+        "-p",
+        "warren-store-redis",
+        "-p",
+        "warren-store-sqlite",
+    ])
+}
+
+/// Builds packages into this program's folder, under `cargo run`; returns the folder.
+fn build(packages: &[&str]) -> std::io::Result<PathBuf> {
     let program = std::env::current_exe()?;
     let folder = program.parent().unwrap_or(Path::new(".")).to_owned();
     let Some(cargo) = std::env::var_os("CARGO") else {
@@ -79,7 +98,7 @@ fn build_beside_this_program() -> std::io::Result<PathBuf> {
     };
     let mut build = Command::new(cargo);
     build.args(["build", "--quiet", "--locked"]);
-    build.args(["-p", "warren-store-memory", "-p", "warren-store-redis"]);
+    build.args(packages);
     build.current_dir(env!("CARGO_MANIFEST_DIR"));
     if let Some(target) = folder.parent() {
         build.arg("--target-dir").arg(target);
@@ -92,4 +111,53 @@ fn build_beside_this_program() -> std::io::Result<PathBuf> {
     } else {
         Err(std::io::Error::other("cargo build has failed; see above"))
     }
+}
+
+/// The `warren` program, with every plugin of this repository beside it.
+pub(crate) fn program_with_all_plugins() -> Result<PathBuf, BenchError> {
+    let failed = |error: std::io::Error| BenchError::Build {
+        reason: error.to_string(),
+    };
+    let mut packages = vec!["-p".to_owned(), "warren-host".to_owned()];
+    for package in self::packages()? {
+        packages.extend(["-p".to_owned(), package]);
+    }
+    let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
+    let program = build(&packages).map_err(failed)?.join("warren");
+    if program.exists() {
+        Ok(program)
+    } else {
+        Err(BenchError::NoPlugin { file: program })
+    }
+}
+
+/// How many plugin files lie beside a program.
+pub(crate) fn count_beside(program: &Path) -> usize {
+    let is_plugin =
+        |name: &str| name.contains("warren_store_") && name.ends_with(std::env::consts::DLL_SUFFIX);
+    let entries = program.parent().and_then(|it| std::fs::read_dir(it).ok());
+    let names = entries.into_iter().flatten().flatten();
+    names
+        .filter(|entry| is_plugin(&entry.file_name().to_string_lossy()))
+        .count()
+}
+
+/// The packages of all plugins.
+pub(crate) fn packages() -> Result<Vec<String>, BenchError> {
+    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
+    let entries = std::fs::read_dir(plugins).map_err(BenchError::Process)?;
+    let mut packages: Vec<String> = entries
+        .flatten()
+        .filter(|entry| entry.path().join("Cargo.toml").exists())
+        .map(|entry| format!("warren-store-{}", entry.file_name().to_string_lossy()))
+        .collect();
+    packages.sort();
+    Ok(packages)
+}
+
+/// Where what a run needs may be kept for the next one.
+pub(crate) fn target_folder() -> Result<PathBuf, BenchError> {
+    let program = std::env::current_exe().map_err(BenchError::Process)?;
+    let target = program.parent().and_then(Path::parent);
+    Ok(target.unwrap_or(Path::new("target")).to_owned())
 }

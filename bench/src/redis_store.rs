@@ -24,11 +24,11 @@ pub(crate) async fn measure(
     let sides = ["bare pipeline", "plugin, put_many"];
     let name = format!("records to Redis, {BATCH} at a time");
     let mut measure = Measure::new(name, Unit::PerSecond, &sides);
-    for round in 1..=options.rounds {
-        eprintln!("redis store: round {round} of {}", options.rounds);
+    for round in 1..=options.rounds() {
+        eprintln!("redis store: round {round} of {}", options.rounds());
         measure.add_round([
-            bare_rate(options.jobs, servers).await?,
-            plugin_rate(options.jobs, servers).await?,
+            bare_rate(options.jobs(), servers).await?,
+            plugin_rate(options.jobs(), servers).await?,
         ]);
     }
     Ok(vec![measure])

@@ -7,17 +7,21 @@ use crate::{
     error::BenchError,
     figures::{Measure, Spread, Unit},
     options::Options,
+    plot,
 };
 
 /// Prints the table and writes the file that was asked for.
 pub(crate) fn publish(options: &Options, measures: &[Measure]) -> Result<(), BenchError> {
     println!("{}", table(measures));
     println!(
-        "{} rounds of each side, alternating, on {} processors; a ratio is the median of the \
+        "At most {} rounds of each side, alternating, on {} processors; a ratio is the median of the \
          rounds' own ratios.",
-        options.rounds,
+        options.rounds(),
         processors()
     );
+    for note in notes(measures) {
+        println!("{note}");
+    }
     if let Some(file) = &options.json {
         let text = serde_json::to_string_pretty(&document(options, measures))?;
         std::fs::write(file, text + "\n").map_err(|error| BenchError::Write {
@@ -25,7 +29,22 @@ pub(crate) fn publish(options: &Options, measures: &[Measure]) -> Result<(), Ben
             error,
         })?;
     }
+    if let Some(file) = &options.plot {
+        plot::draw(file, measures)?;
+    }
     Ok(())
+}
+
+/// Each once, with the sides that it is about.
+fn notes(measures: &[Measure]) -> Vec<String> {
+    let sides = measures.iter().flat_map(|measure| &measure.sides);
+    let all = sides.flat_map(|side| side.notes.iter().map(move |note| (side, note)));
+    let mut lines: Vec<String> = all
+        .map(|(side, note)| format!("- {}: {note}", side.name))
+        .collect();
+    lines.sort();
+    lines.dedup();
+    lines
 }
 
 fn table(measures: &[Measure]) -> Table {
@@ -71,7 +90,13 @@ fn table(measures: &[Measure]) -> Table {
 fn ratio_text(unit: Unit, ratio: f64) -> String {
     match unit {
         Unit::PerSecond => format!("{:.0} %", ratio * 100.0),
-        Unit::Microseconds | Unit::Nanoseconds => format!("{ratio:.2} x"),
+        Unit::Microseconds
+        | Unit::Nanoseconds
+        | Unit::Milliseconds
+        | Unit::Kibibytes
+        | Unit::Bytes => {
+            format!("{ratio:.2} x")
+        }
     }
 }
 
@@ -94,6 +119,7 @@ fn document(options: &Options, measures: &[Measure]) -> serde_json::Value {
                     json!({
                         "name": side.name,
                         "rounds": side.rounds,
+                        "notes": side.notes,
                         "spread": Spread::of(side.rounds.iter().copied()),
                         "ratio": measure.ratio(side),
                     })

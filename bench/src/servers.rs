@@ -36,6 +36,12 @@ pub(crate) struct Servers {
 impl Servers {
     /// Finds both servers.
     pub(crate) async fn find() -> Result<Self, BenchError> {
+        let run = format!("warren-bench-{}", uuid::Uuid::new_v4().simple());
+        Self::named(&run).await
+    }
+
+    /// Finds both servers, for a part of the run of this name.
+    pub(crate) async fn named(run: &str) -> Result<Self, BenchError> {
         let variable = |name, default: &str| std::env::var(name).unwrap_or(default.to_owned());
         let redis_url = variable("WARREN_TEST_REDIS_URL", DEFAULT_REDIS);
         let redis = redis::Client::open(redis_url.as_str())?;
@@ -43,7 +49,7 @@ impl Servers {
             amqp_url: variable("WARREN_TEST_AMQP_URL", DEFAULT_AMQP),
             redis_url,
             redis,
-            run: format!("warren-bench-{}", uuid::Uuid::new_v4().simple()),
+            run: run.to_owned(),
             queues: Mutex::default(),
         };
         let connection = servers.amqp().await?;
@@ -72,6 +78,10 @@ impl Servers {
             address: self.redis.get_connection_info().addr().to_string(),
             reason: error.to_string(),
         })
+    }
+
+    pub(crate) fn amqp_url(&self) -> &str {
+        &self.amqp_url
     }
 
     pub(crate) fn redis_url(&self) -> &str {

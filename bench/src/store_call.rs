@@ -65,7 +65,7 @@ async fn one_measure(
     let name = format!("{name}, {threads} thread{plural}");
     eprintln!("store call: {name}");
     let mut measure = Measure::new(name, Unit::Nanoseconds, &sides);
-    for _ in 0..options.rounds {
+    for _ in 0..options.rounds() {
         let subjects = [
             Subject::linked().await?,
             Subject::plugin().await?,

@@ -39,15 +39,26 @@ pub(crate) enum Need {
     Durable,
     /// Expired records are there until `cleanup_expired` removes them.
     OwnExpiry,
+    /// The backend removes expired records.
+    NativeExpiry,
+    Embedded,
     NoRecordLimit,
     /// Nothing else is in the store: the suite was told so.
     Alone,
     /// The caller gave what the plugin's manifest declares.
     Declared,
+    /// The caller gave the schema of the store's configuration.
+    ConfigSchema,
     /// The caller gave words that must never be shown.
     Secrets,
     /// The caller gave a way to open the store on a backend that is not there.
     Unreachable,
+    /// The caller gave a way to open the store on a backend that answers nothing.
+    Unresponsive,
+    /// The caller gave a way to open the store with credentials that are refused.
+    WrongCredentials,
+    /// The caller gave a way to open the store on a backend that is full.
+    NoRoom,
     /// The caller gave a way to damage a stored record.
     Damage,
 }
@@ -72,6 +83,11 @@ impl Need {
                 !capabilities.native_expiry,
                 "the backend removes expired records by itself",
             ),
+            Self::NativeExpiry => (
+                capabilities.native_expiry,
+                "the backend removes no expired records by itself",
+            ),
+            Self::Embedded => (capabilities.embedded, "the store is not embedded"),
             Self::NoRecordLimit => (
                 capabilities.max_record_bytes.is_none(),
                 "the store limits its records",
@@ -84,6 +100,10 @@ impl Need {
                 options.declared.is_some(),
                 "no manifest was given: see Suite::declared",
             ),
+            Self::ConfigSchema => (
+                options.config_schema.is_some(),
+                "no schema of its configuration was given: see Suite::config_schema",
+            ),
             Self::Secrets => (
                 !options.secrets.is_empty(),
                 "no secret was given: see Suite::secret",
@@ -91,6 +111,18 @@ impl Need {
             Self::Unreachable => (
                 options.unreachable.is_some(),
                 "no absent backend was given: see Suite::unreachable",
+            ),
+            Self::Unresponsive => (
+                options.unresponsive.is_some(),
+                "no unresponsive backend was given: see Suite::unresponsive",
+            ),
+            Self::WrongCredentials => (
+                options.wrong_credentials.is_some(),
+                "no wrong credentials were given: see Suite::wrong_credentials",
+            ),
+            Self::NoRoom => (
+                options.no_room.is_some(),
+                "no full backend was given: see Suite::no_room",
             ),
             Self::Damage => (
                 options.damage.is_some(),

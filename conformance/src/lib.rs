@@ -68,6 +68,7 @@ mod polling;
 mod records;
 mod report;
 mod rules;
+mod schema;
 mod suite;
 mod verdict;
 

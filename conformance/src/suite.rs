@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
+use serde_json::Value;
 use warren_plugin_api::{Capabilities, StoreObject, StoreResult, Text};
 
 use crate::{
@@ -46,8 +47,12 @@ pub(crate) struct Options {
     pub(crate) case_timeout: Duration,
     pub(crate) most_tested_record_bytes: u64,
     pub(crate) declared: Option<Capabilities>,
+    pub(crate) config_schema: Option<Value>,
     pub(crate) secrets: Vec<String>,
     pub(crate) unreachable: Option<Opener>,
+    pub(crate) unresponsive: Option<Opener>,
+    pub(crate) wrong_credentials: Option<Opener>,
+    pub(crate) no_room: Option<Opener>,
     pub(crate) damage: Option<Damage>,
 }
 
@@ -75,8 +80,12 @@ impl Suite {
                 case_timeout: Duration::from_secs(60),
                 most_tested_record_bytes: 32 * 1024 * 1024,
                 declared: None,
+                config_schema: None,
                 secrets: Vec::new(),
                 unreachable: None,
+                unresponsive: None,
+                wrong_credentials: None,
+                no_room: None,
                 damage: None,
             }),
         }
@@ -119,6 +128,12 @@ impl Suite {
         self.with(|options| options.declared = Some(capabilities))
     }
 
+    /// The JSON Schema of the store's configuration, as the plugin's manifest has it.
+    #[must_use]
+    pub fn config_schema(self, schema: Value) -> Self {
+        self.with(|options| options.config_schema = Some(schema))
+    }
+
     /// A word of the store's configuration, such as a password, that it must never show.
     #[must_use]
     pub fn secret(self, word: impl Into<String>) -> Self {
@@ -133,6 +148,37 @@ impl Suite {
         R: Future<Output = StoreResult<StoreObject>> + Send + 'static,
     {
         self.with(|options| options.unreachable = Some(boxed(open)))
+    }
+
+    /// How to open the store on a backend that takes connections and answers nothing.
+    #[must_use]
+    pub fn unresponsive<F, R>(self, open: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = StoreResult<StoreObject>> + Send + 'static,
+    {
+        self.with(|options| options.unresponsive = Some(boxed(open)))
+    }
+
+    /// How to open the store with credentials that its backend refuses.
+    #[must_use]
+    pub fn wrong_credentials<F, R>(self, open: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = StoreResult<StoreObject>> + Send + 'static,
+    {
+        self.with(|options| options.wrong_credentials = Some(boxed(open)))
+    }
+
+    /// How to open the store on a backend that has no room for another record: a full disk, a
+    /// limit of memory.
+    #[must_use]
+    pub fn no_room<F, R>(self, open: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = StoreResult<StoreObject>> + Send + 'static,
+    {
+        self.with(|options| options.no_room = Some(boxed(open)))
     }
 
     /// How to make the stored record of a job unreadable, behind the store's back.

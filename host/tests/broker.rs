@@ -9,6 +9,9 @@
     reason = "in a test a broken expectation is the finding"
 )]
 
+#[path = "broker/delays.rs"]
+mod delays;
+
 use std::{
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
@@ -142,11 +145,8 @@ on_both_brokers![
 async fn a_message_arrives_whole(broker: Broker) -> Vec<QueueName> {
     let queue = new_queue(&broker, "whole").await;
     let headers = Headers::from([
-        ("x-retry-count".to_owned(), HeaderValue::Int(3)),
-        (
-            "x-client-delayed".to_owned(),
-            HeaderValue::Text("true".to_owned()),
-        ),
+        ("x-retry-count", HeaderValue::Int(3)),
+        ("x-client-delayed", HeaderValue::Text("true".to_owned())),
     ]);
     let sent = Publish {
         headers: headers.clone(),

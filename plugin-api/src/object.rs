@@ -2,14 +2,16 @@
 
 use std::{fmt, sync::Arc};
 
-use abi_stable::std_types::{RString, RVec};
+use abi_stable::std_types::{ROption, RResult, RString, RVec};
+use async_ffi::FfiContext;
 
 use crate::{
     BatchResult, Capabilities, CompletionSink, Cursor, Filter, Health, Page, Record, ResultStore,
     Stats, Status, StoreError, StoreResult, Text, Timestamp, Write, WriteOutcome,
     abi::{
         adapter::{from_json, into_object, to_json},
-        record::{AbiResult, AbiWrite, outcome_from_abi, status_from_abi},
+        call::{AbiAnswer, Call},
+        record::{AbiBatch, AbiRecord, AbiResult, AbiWrite, outcome_from_abi, status_from_abi},
         store::AbiStoreObject,
     },
 };
@@ -49,65 +51,84 @@ impl StoreObject {
 
     /// See [`ResultStore::put`].
     pub async fn put(&self, write: Write) -> StoreResult<WriteOutcome> {
-        outcome_from_abi(from_abi(self.object.put(write.into()).await)?)
+        let mut write = ROption::RSome(AbiWrite::from(write));
+        let call = |context: &mut FfiContext<'_>, answer: &mut AbiAnswer<u8>| {
+            self.object.put(&mut write, context, answer)
+        };
+        Call::new(call, |outcome| outcome_from_abi(from_abi(outcome)?)).await
     }
 
     /// See [`ResultStore::put_many`].
     pub async fn put_many(&self, writes: Vec<Write>) -> BatchResult<WriteOutcome> {
         let writes: RVec<AbiWrite> = writes.into_iter().map(AbiWrite::from).collect();
         let expected = writes.len();
-        batch_from_abi(
-            expected,
-            self.object.put_many(writes).await,
-            outcome_from_abi,
-        )
+        let call = |context: &mut FfiContext<'_>, answer: &mut _| {
+            self.object.put_many(writes, context, answer)
+        };
+        let read = |outcomes| batch_from_abi(expected, outcomes, outcome_from_abi);
+        Call::new(call, read).await
     }
 
     /// See [`ResultStore::get`].
     pub async fn get(&self, job_id: Text) -> StoreResult<Option<Record>> {
-        from_abi(self.object.get(job_id).await)?
-            .into_option()
-            .map(Record::try_from)
-            .transpose()
+        let call =
+            |context: &mut FfiContext<'_>, answer: &mut _| self.object.get(job_id, context, answer);
+        Call::new(call, |answer| match answer {
+            RResult::ROk(ROption::RSome(record)) => Ok(Some(record.try_into()?)),
+            RResult::ROk(ROption::RNone) => Ok(None),
+            RResult::RErr(error) => Err(error.into()),
+        })
+        .await
     }
 
     /// See [`ResultStore::get_many`].
     pub async fn get_many(&self, job_ids: Vec<Text>) -> BatchResult<Option<Record>> {
         let expected = job_ids.len();
-        batch_from_abi(
-            expected,
-            self.object.get_many(job_ids.into()).await,
-            |record| record.into_option().map(Record::try_from).transpose(),
-        )
+        let call = |context: &mut FfiContext<'_>, answer: &mut _| {
+            self.object.get_many(job_ids.into(), context, answer)
+        };
+        let read = |records| {
+            batch_from_abi(expected, records, |record: ROption<AbiRecord>| {
+                record.into_option().map(Record::try_from).transpose()
+            })
+        };
+        Call::new(call, read).await
     }
 
     /// See [`ResultStore::status`].
     pub async fn status(&self, job_id: Text) -> StoreResult<Option<Status>> {
-        from_abi(self.object.status(job_id).await)?
-            .into_option()
-            .map(status_from_abi)
-            .transpose()
+        let call = |context: &mut FfiContext<'_>, answer: &mut _| {
+            self.object.status(job_id, context, answer)
+        };
+        let read = |status| optional_status(from_abi(status)?);
+        Call::new(call, read).await
     }
 
     /// See [`ResultStore::status_many`].
     pub async fn status_many(&self, job_ids: Vec<Text>) -> BatchResult<Option<Status>> {
         let expected = job_ids.len();
-        batch_from_abi(
-            expected,
-            self.object.status_many(job_ids.into()).await,
-            |status| status.into_option().map(status_from_abi).transpose(),
-        )
+        let call = |context: &mut FfiContext<'_>, answer: &mut _| {
+            self.object.status_many(job_ids.into(), context, answer)
+        };
+        let read = |statuses| batch_from_abi(expected, statuses, optional_status);
+        Call::new(call, read).await
     }
 
     /// See [`ResultStore::delete`].
     pub async fn delete(&self, job_id: Text) -> StoreResult<bool> {
-        from_abi(self.object.delete(job_id).await)
+        let call = |context: &mut FfiContext<'_>, answer: &mut _| {
+            self.object.delete(job_id, context, answer)
+        };
+        Call::new(call, from_abi).await
     }
 
     /// See [`ResultStore::delete_many`].
     pub async fn delete_many(&self, job_ids: Vec<Text>) -> BatchResult<bool> {
         let expected = job_ids.len();
-        batch_from_abi(expected, self.object.delete_many(job_ids.into()).await, Ok)
+        let call = |context: &mut FfiContext<'_>, answer: &mut _| {
+            self.object.delete_many(job_ids.into(), context, answer)
+        };
+        Call::new(call, |deleted| batch_from_abi(expected, deleted, Ok)).await
     }
 
     /// See [`ResultStore::scan`].
@@ -118,43 +139,61 @@ impl StoreObject {
         limit: u32,
     ) -> StoreResult<Page> {
         let cursor = cursor.map(|Cursor(cursor)| RString::from(cursor)).into();
-        let page = from_abi(self.object.scan(to_json(&filter)?, cursor, limit).await)?;
-        Ok(Page {
-            records: page
-                .records
-                .into_iter()
-                .map(Record::try_from)
-                .collect::<StoreResult<_>>()?,
-            next: page
-                .next
-                .into_option()
-                .map(|next| Cursor(next.into_string())),
+        let filter = to_json(&filter)?;
+        let call = |context: &mut FfiContext<'_>, answer: &mut _| {
+            self.object.scan(filter, cursor, limit, context, answer)
+        };
+        Call::new(call, |page| {
+            let page = from_abi(page)?;
+            let records = page.records.into_iter().map(Record::try_from);
+            Ok(Page {
+                records: records.collect::<StoreResult<_>>()?,
+                next: page
+                    .next
+                    .into_option()
+                    .map(|next| Cursor(next.into_string())),
+            })
         })
+        .await
     }
 
     /// See [`ResultStore::cleanup_expired`].
     pub async fn cleanup_expired(&self, now: Timestamp, limit: u32) -> StoreResult<u64> {
-        from_abi(self.object.cleanup_expired(now, limit).await)
+        let call = |context: &mut FfiContext<'_>, answer: &mut _| {
+            self.object.cleanup_expired(now, limit, context, answer)
+        };
+        Call::new(call, from_abi).await
     }
 
     /// See [`ResultStore::health_check`].
     pub async fn health_check(&self) -> StoreResult<Health> {
-        from_json(&from_abi(self.object.health_check().await)?)
+        let call = |context: &mut FfiContext<'_>, answer: &mut _| {
+            self.object.health_check(context, answer)
+        };
+        Call::new(call, |health| from_json(&from_abi(health)?)).await
     }
 
     /// See [`ResultStore::stats`].
     pub async fn stats(&self) -> StoreResult<Stats> {
-        from_json(&from_abi(self.object.stats().await)?)
+        let call =
+            |context: &mut FfiContext<'_>, answer: &mut _| self.object.stats(context, answer);
+        Call::new(call, |stats| from_json(&from_abi(stats)?)).await
     }
 
     /// See [`ResultStore::subscribe`].
     pub async fn subscribe(&self, sink: CompletionSink) -> StoreResult<()> {
-        from_abi(self.object.subscribe(sink.to_object()).await)
+        let sink = sink.to_object();
+        let call = |context: &mut FfiContext<'_>, answer: &mut _| {
+            self.object.subscribe(sink, context, answer)
+        };
+        Call::new(call, from_abi).await
     }
 
     /// See [`ResultStore::close`].
     pub async fn close(&self) -> StoreResult<()> {
-        from_abi(self.object.close().await)
+        let call =
+            |context: &mut FfiContext<'_>, answer: &mut _| self.object.close(context, answer);
+        Call::new(call, from_abi).await
     }
 }
 
@@ -168,9 +207,13 @@ fn from_abi<T>(result: AbiResult<T>) -> StoreResult<T> {
     result.into_result().map_err(StoreError::from)
 }
 
+fn optional_status(code: ROption<u8>) -> StoreResult<Option<Status>> {
+    code.into_option().map(status_from_abi).transpose()
+}
+
 fn batch_from_abi<A, T>(
     expected: usize,
-    answers: AbiResult<RVec<AbiResult<A>>>,
+    answers: AbiResult<AbiBatch<A>>,
     convert: impl Fn(A) -> StoreResult<T>,
 ) -> BatchResult<T> {
     let answers = from_abi(answers)?;

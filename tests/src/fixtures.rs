@@ -51,10 +51,25 @@ pub fn fixtures() -> &'static Fixtures {
     })
 }
 
+/// The folder of the example store, which keeps records in files and announces nothing; registers
+/// as `files`.
+///
+/// # Panics
+/// When it does not build.
+pub fn files_store_folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/store-files");
+        let target = target_folder().join("examples");
+        build(&example, &target, &[]);
+        target.join("debug")
+    })
+}
+
 fn build(package: &Path, target: &Path, arguments: &[&str]) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["build", "--quiet", "--locked"])
+        .args(["build", "--locked"])
         .args(arguments)
         .arg("--target-dir")
         .arg(target)

@@ -107,9 +107,17 @@ impl WorkerProcess {
     /// # Panics
     /// When there is no such program.
     pub fn spawn(mut command: Command) -> Self {
+        command.stdout(Stdio::piped());
+        Self::spawn_quiet(command)
+    }
+
+    /// As [`spawn`](Self::spawn), with its stdout where `command` says.
+    ///
+    /// # Panics
+    /// When there is no such program.
+    pub fn spawn_quiet(mut command: Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program starts");

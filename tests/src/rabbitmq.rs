@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use lapin::{
     BasicProperties, Channel, Connection,
-    options::{BasicGetOptions, BasicPublishOptions, QueueDeclareOptions},
+    message::BasicGetMessage,
+    options::{
+        BasicGetOptions, BasicNackOptions, BasicPublishOptions, QueueDeclareOptions,
+        QueueDeleteOptions,
+    },
     types::{AMQPValue, FieldTable},
 };
 use tokio::runtime::Runtime;
@@ -34,29 +38,45 @@ impl RabbitMq {
     /// # Panics
     /// When there is none.
     pub fn connect() -> Self {
+        Self::connect_to(&amqp_url())
+    }
+
+    /// Connects to a server.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn connect_to(url: &str) -> Self {
+        Self::try_connect(url).unwrap_or_else(|error| {
+            panic!(
+                "no RabbitMQ: {error}; start one with `rabbitmq-server -detached`, or name one in \
+                 WARREN_TEST_AMQP_URL"
+            )
+        })
+    }
+
+    /// Connects to a server, if it is there.
+    ///
+    /// # Errors
+    /// What lapin says.
+    ///
+    /// # Panics
+    /// When no thread can be started.
+    pub fn try_connect(url: &str) -> lapin::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .expect("threads can be started");
-        let url = amqp_url();
         let (connection, channel) = runtime.block_on(async {
-            let connection = Connection::connect(&url, Default::default())
-                .await
-                .unwrap_or_else(|error| {
-                    panic!(
-                        "no RabbitMQ: {error}; start one with `rabbitmq-server -detached`, or \
-                         name one in WARREN_TEST_AMQP_URL"
-                    )
-                });
-            let channel = connection.create_channel().await.expect("a channel opens");
-            (connection, channel)
-        });
-        Self {
+            let connection = Connection::connect(url, Default::default()).await?;
+            let channel = connection.create_channel().await?;
+            Ok::<_, lapin::Error>((connection, channel))
+        })?;
+        Ok(Self {
             runtime,
             channel,
             connection,
-        }
+        })
     }
 
     /// Declares a queue as everybody does: durable, without arguments.
@@ -144,12 +164,13 @@ impl RabbitMq {
         })
     }
 
+    fn try_get(&self, queue: &str, options: BasicGetOptions) -> Option<BasicGetMessage> {
+        let got = self.channel.basic_get(queue.into(), options);
+        self.runtime.block_on(got).expect("the queue can be read")
+    }
+
     fn try_take(&self, queue: &str) -> Option<Message> {
-        let options = BasicGetOptions { no_ack: true };
-        let got = self
-            .runtime
-            .block_on(self.channel.basic_get(queue.into(), options))
-            .expect("the queue can be read")?;
+        let got = self.try_get(queue, BasicGetOptions { no_ack: true })?;
         let headers = got.delivery.properties.headers().as_ref();
         let headers = headers
             .into_iter()
@@ -159,6 +180,42 @@ impl RabbitMq {
         Some(Message {
             body: got.delivery.data.clone(),
             headers,
+        })
+    }
+
+    /// Takes the next message, waiting for one, and gives it back unanswered.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn give_back(&self, queue: &str) {
+        let tag = eventually(&format!("a message in {queue}"), || {
+            let got = self.try_get(queue, BasicGetOptions::default());
+            got.map(|message| message.delivery.delivery_tag)
+                .ok_or("none")
+        });
+        let requeue = BasicNackOptions {
+            requeue: true,
+            ..BasicNackOptions::default()
+        };
+        let nack = self.channel.basic_nack(tag, requeue);
+        self.runtime.block_on(nack).expect("the broker takes it");
+    }
+
+    /// Deletes a queue unless messages are ready in it; whether it did.
+    ///
+    /// # Panics
+    /// When the broker is away.
+    pub fn delete_if_empty(&self, queue: &str) -> bool {
+        self.runtime.block_on(async {
+            // The answer "not empty" closes its channel.
+            let channel = self.connection.create_channel().await.expect("it opens");
+            let if_empty = QueueDeleteOptions {
+                if_empty: true,
+                ..QueueDeleteOptions::default()
+            };
+            let deleted = channel.queue_delete(queue.into(), if_empty).await.is_ok();
+            let _ = channel.close(200, "done".into()).await;
+            deleted
         })
     }
 

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::eventually;
 
-/// A Redis server that keeps its data over a restart. Killed when dropped.
+/// A Redis server that keeps all that it confirmed when it is stopped. Killed when dropped.
 #[derive(Debug)]
 pub struct PrivateRedis {
     port: u16,
@@ -50,6 +50,37 @@ impl PrivateRedis {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
+    /// Host and port.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Sends one command, such as `CONFIG SET maxmemory 1`, words split at spaces.
+    ///
+    /// # Panics
+    /// When the server refuses it.
+    pub fn command(&self, words: &str) {
+        let mut words = words.split(' ');
+        let mut command = redis::cmd(words.next().unwrap_or_default());
+        for word in words {
+            command.arg(word);
+        }
+        let client = redis::Client::open(self.url()).expect("the address is one");
+        let mut connection = client.get_connection().expect("the private Redis answers");
+        command.exec(&mut connection).expect("Redis takes it");
+    }
+
+    /// How many keys it holds.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn keys(&self) -> u64 {
+        let client = redis::Client::open(self.url()).expect("the address is one");
+        let mut connection = client.get_connection().expect("the private Redis answers");
+        let size = redis::cmd("DBSIZE").query(&mut connection);
+        size.expect("it says how many")
+    }
+
     /// Starts it again after [`stop`](Self::stop), with the data that it had.
     ///
     /// # Panics
@@ -58,6 +89,8 @@ impl PrivateRedis {
         let server = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
             .args(["--save", "", "--appendonly", "yes"])
+            // By default a slow disk lets a killed server forget two seconds of what it confirmed.
+            .args(["--appendfsync", "always"])
             .arg("--dir")
             .arg(self.folder.path())
             .stdout(Stdio::null())

@@ -11,7 +11,10 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{DEADLINE, PrivateRedis, RabbitMq, Ran, WorkerProcess, eventually, warren};
+use crate::{
+    DEADLINE, PrivateRedis, RabbitMq, Ran, WorkerProcess, eventually, fixtures::files_store_folder,
+    warren,
+};
 
 /// The RabbitMQ of the tests.
 pub fn amqp_url() -> String {
@@ -50,6 +53,7 @@ pub struct System {
     prefix: String,
     rabbitmq: OnceLock<RabbitMq>,
     redis_url: Option<String>,
+    has_queue: bool,
 }
 
 impl System {
@@ -87,6 +91,24 @@ impl System {
         let mut this = Self::with_config(&config);
         (this.queue, this.prefix) = (queue, prefix);
         this.redis_url = Some(redis_url.to_owned());
+        this.has_queue = true;
+        this
+    }
+
+    /// A broker and a store that announces nothing: records are files in this system's folder.
+    pub fn on_files(broker_url: &str, functions: &str) -> Self {
+        let queue = unique("files");
+        let plugins = files_store_folder();
+        let config = format!(
+            "[broker]\nurl = {broker_url:?}\n\n\
+             [worker]\nqueues = [{queue:?}]\nconcurrency = 4\n\n\
+             [result_store]\ntype = \"files\"\n\n\
+             [result_store.config]\npath = \"records\"\n\n\
+             [plugins]\ndirs = [{plugins:?}]\n\n\
+             {functions}"
+        );
+        let mut this = Self::with_config(&config);
+        (this.queue, this.has_queue) = (queue, true);
         this
     }
 
@@ -103,6 +125,7 @@ impl System {
             prefix: String::new(),
             rabbitmq: OnceLock::new(),
             redis_url: None,
+            has_queue: false,
         }
     }
 
@@ -238,7 +261,7 @@ fn run(command: Command) -> Ran {
 
 impl Drop for System {
     fn drop(&mut self) {
-        if self.redis_url.is_some() {
+        if self.has_queue {
             self.rabbitmq().delete(&[
                 self.queue.clone(),
                 self.dead_letters(),

@@ -13,11 +13,13 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
-use serde_json::Value;
-use warren_tests::{Ran, System, fixtures::fixtures, plugin, target_folder, warren};
+use serde_json::{Value, json};
+use warren_tests::{
+    PrivateRedis, Ran, System, eventually_true, fixtures::fixtures, plugin, target_folder, warren,
+};
 
 fn repository() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -81,10 +83,12 @@ fn five_commands_lead_from_nothing_to_a_store_that_passes() {
         .filter(|line| line.starts_with("RS-"))
         .map(|line| line.split('\t').collect())
         .collect();
-    assert!(results.len() > 60, "{results:?}");
+    let page = fs::read_to_string(repository().join("docs/result-store.md")).unwrap();
+    assert_eq!(results.len(), page.matches("\n- **RS-").count());
+    assert!(results.is_sorted(), "{results:?}");
     for result in results {
         match result[1] {
-            "passed" => {}
+            "passed" | "kept by Warren" => {}
             "not applicable" => assert!(!result[3].is_empty(), "{result:?}"),
             other => panic!("{other}: {result:?}"),
         }
@@ -252,9 +256,41 @@ fn programs_get_every_rule_and_case() {
     let cases = suite["cases"].as_array().unwrap();
     let failed = cases.iter().filter(|case| case["outcome"] == "failed");
     assert_eq!(suite["cases_failed"], failed.count());
-    let push = suite["capabilities"].as_array().unwrap();
-    let push = push.iter().find(|it| it["capability"] == "push").unwrap();
-    assert_eq!(push["verdict"], "not_applicable");
+    let capabilities = suite["capabilities"].as_array().unwrap();
+    let verdict = |name: &str| {
+        let capability = capabilities.iter().find(|it| it["capability"] == name);
+        capability.unwrap()["verdict"].clone()
+    };
+    for absent in ["push", "embedded", "native_expiry"] {
+        assert_eq!(verdict(absent), "not_applicable", "{absent}");
+    }
+    // With those that Warren keeps for every store, no rule of the page is left out.
+    let kept = suite["kept_by_warren"].as_array().unwrap();
+    let panics = kept.iter().find(|kept| kept["rule"] == "RS-140").unwrap();
+    assert!(panics["text"].as_str().unwrap().contains("A panic in any"));
+    let counted = ["passed", "failed", "not_applicable"]
+        .map(|outcome| suite[format!("rules_{outcome}")].as_u64().unwrap());
+    let counted = counted.iter().sum::<u64>() as usize + kept.len();
+    assert_eq!(counted, page.matches("- **RS-").count());
+}
+
+#[test]
+fn an_embedded_store_and_one_whose_records_expire_by_themselves_are_judged_as_such() {
+    let rules = ["RS-064", "RS-150", "RS-151", "RS-164"];
+    let mut arguments = vec!["--store-config", "{}", "--json"];
+    arguments.extend(rules.iter().flat_map(|rule| ["--only", rule]));
+    let suite = check_memory(&arguments).expect(0).json()["suite"].clone();
+    for id in rules {
+        assert_eq!(rule(&suite, id)["outcome"], "passed", "{suite}");
+    }
+    for capability in suite["capabilities"].as_array().unwrap() {
+        assert_eq!(capability["verdict"], "passed", "{capability}");
+    }
+    // Rules that were not asked for are not counted.
+    assert_eq!(suite["kept_by_warren"], Value::Array(Vec::new()));
+
+    let ran = check_memory(&["--store-config", "{}", "--only", "RS-140"]).expect(2);
+    assert!(ran.stderr.contains("RS-140 is kept by Warren"), "{ran:?}");
 }
 
 #[test]
@@ -291,6 +327,30 @@ fn a_store_that_ends_its_process_is_told_with_what_it_was_doing() {
         let error = error["error"].as_str().unwrap();
         assert!(error.contains(said), "{error}");
     }
+}
+
+#[test]
+fn a_backend_that_goes_away_meanwhile_is_told_apart_from_a_wrong_store() {
+    let desk = desk();
+    let mut redis = PrivateRedis::start();
+    let (file, config) = (
+        plugin("redis"),
+        json!({ "redis_url": redis.url() }).to_string(),
+    );
+    let mut check = desk.command(&["plugins", "check", file.to_str().unwrap()]);
+    check.args(["--store-config", &config, "--json"]);
+    let check = check.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let check = check.spawn().unwrap();
+    eventually_true("the suite writes", || redis.keys() > 0);
+    redis.stop();
+    let ran = Ran::from(check.wait_with_output().unwrap()).expect(4);
+    let suite = ran.json()["suite"].clone();
+    assert!(!suite["cases_not_tried"].as_array().unwrap().is_empty());
+    let why = suite["why_not_tried"].as_str().unwrap();
+    assert!(
+        why.contains("does not answer any more: unavailable: Redis at"),
+        "{why}"
+    );
 }
 
 /// `warren plugins check` of the memory store.

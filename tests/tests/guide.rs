@@ -14,7 +14,7 @@ use std::{
     process::Command,
 };
 
-use warren_tests::{target_folder, warren};
+use warren_tests::{fixtures::files_store_folder, target_folder, warren};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -88,10 +88,7 @@ fn the_code_in_the_readme_is_a_program_s() {
 #[test]
 fn the_example_passes_the_suite_and_is_a_plugin() {
     run_cargo(&["test"]);
-    run_cargo(&["build"]);
-    let plugin = target_folder()
-        .join("examples/debug")
-        .join(format!("{DLL_PREFIX}warren_store_files{DLL_SUFFIX}"));
+    let plugin = files_store_folder().join(format!("{DLL_PREFIX}warren_store_files{DLL_SUFFIX}"));
     let folder = tempfile::tempdir().unwrap();
     let config = format!(r#"{{"path": "{}"}}"#, folder.path().display());
     let checked = Command::new(warren())

@@ -203,9 +203,28 @@ fn a_dead_letter_of_python_s_is_replayed_and_run_by_warren() {
     let ran = system
         .run(&["dlq", "replay", "-q", &system.queue, "--json"])
         .expect(0);
-    assert_eq!(ran.json()["replayed"], 1);
+    assert_eq!(ran.json_lines()[1]["replayed"], 1);
     system.run(&["worker", "--burst"]).expect(0);
-    assert_eq!(system.job(&id).unwrap()["result"], "mended");
+    let job = system.job(&id).unwrap();
+    assert_eq!(job["result"], "mended");
+    let replayed_from = &job["extra"]["warren.replayed_from"];
+    assert_eq!(replayed_from["error_type"], "ValueError");
+    assert_eq!(replayed_from["error_message"], "boom é中");
+}
+
+#[test]
+fn a_dead_letter_of_warren_s_is_replayed_and_run_by_python() {
+    let redis = PrivateRedis::start();
+    let system = System::beside_python(&redis, &warren_tests::command("flaky", "exit 3"));
+    let id = system.enqueue(&["flaky"]);
+    system.run(&["worker", "--burst"]).expect(0);
+    system
+        .run(&["dlq", "replay", "-q", &system.queue])
+        .expect(0);
+    // Its retry leaves out the header by which a Warren worker would know.
+    let _worker = python_worker(&system, &redis);
+    let job = system.awaits_status(&id, "completed");
+    assert_eq!(job["result"], json!({ "tries": 2 }));
 }
 
 #[test]
@@ -213,7 +232,7 @@ fn a_retry_of_warren_s_is_the_second_attempt_for_python() {
     let redis = PrivateRedis::start();
     let system = System::beside_python(
         &redis,
-        "[functions.describe]\ncommand = [\"false\"]\nretry = { limit = 3, base = \"1s\" }\n",
+        "[functions.describe]\ncommand = [\"false\"]\nretry = { limit = 3, base = \"6s\" }\n",
     );
     let id = system.enqueue(&["describe", "7"]);
     let worker = system.worker(&[]);

@@ -9,6 +9,7 @@
 )]
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
@@ -19,12 +20,14 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use warren::store::{
     OpenError, Origin, RegisterError, Store, StorePolicy, StoreRegistry,
-    plugins::{FileState, LoadReport, PluginFolder, RefusedBecause, load_folders, load_one},
+    plugins::{
+        FileState, LoadReport, PluginFolder, RefusedBecause, load_folders, load_named, load_one,
+    },
 };
 use warren_plugin_api::{
     ErrorClass, Record, Status, StoreError, Write, WriteOutcome, loader::LoadError,
 };
-use warren_tests::fixtures::fixtures;
+use warren_tests::{fixtures::fixtures, plugin};
 
 /// A plugin folder that holds one good plugin, and whatever a test adds.
 struct Folder {
@@ -277,6 +280,27 @@ async fn a_link_to_a_plugin_that_is_loaded_already_is_not_a_second_plugin() {
     assert_eq!(report.files.len(), 1);
 }
 
+#[test]
+fn only_plugins_that_are_named_are_loaded_unless_a_name_is_unknown() {
+    let folder = Folder::with_a_good_plugin();
+    fs::copy(plugin("memory"), folder.path("memory.so")).unwrap();
+    fs::write(folder.path("odd.so"), "").unwrap();
+    let folders = [PluginFolder::named(folder.folder.path())];
+    for (name, loaded) in [
+        ("memory", &["memory"][..]),
+        ("memroy", &["fixture", "memory"]),
+    ] {
+        let registry = StoreRegistry::new();
+        let report = load_named(&registry, &folders, &BTreeSet::from([name.to_owned()]));
+        let types = registry.types();
+        let types: Vec<&str> = types.iter().map(|it| &*it.manifest.name).collect();
+        assert_eq!(types, loaded);
+        // A file that is no plugin is told of in any case.
+        assert_eq!(report.refused().count(), 1);
+        assert_eq!(report.files.len(), loaded.len() + 1);
+    }
+}
+
 #[tokio::test]
 async fn a_named_folder_that_is_absent_is_reported() {
     let registry = StoreRegistry::new();
@@ -284,13 +308,24 @@ async fn a_named_folder_that_is_absent_is_reported() {
     assert_eq!(report.unreadable_folders.len(), 1);
 }
 
+/// Long enough for the backtrace of a panic in a debug build on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+const IMPATIENCE: Duration = Duration::from_millis(300);
+
 async fn open_with(config: Value) -> Result<Store, OpenError> {
+    open_with_deadlines(config, PATIENCE, PATIENCE).await
+}
+
+async fn open_with_deadlines(
+    config: Value,
+    opening: Duration,
+    call: Duration,
+) -> Result<Store, OpenError> {
     let store_type = load_one(&fixtures().store).unwrap();
-    let object = store_type
-        .open_within(Duration::from_millis(500), &config)
-        .await?;
+    let object = store_type.open_within(opening, &config).await?;
     let policy = StorePolicy {
-        deadline: Duration::from_millis(200),
+        deadline: call,
+        ..StorePolicy::default()
     };
     Ok(Store::new("fixture", object, policy).unwrap())
 }
@@ -324,7 +359,9 @@ async fn a_constructor_s_panic_is_an_internal_error() {
 #[tokio::test]
 async fn a_constructor_that_never_returns_is_given_up() {
     for fault in ["constructor_hangs", "constructor_blocks"] {
-        let error = open_with(json!({ "fault": fault })).await.unwrap_err();
+        let error = open_with_deadlines(json!({ "fault": fault }), IMPATIENCE, PATIENCE)
+            .await
+            .unwrap_err();
         assert!(
             matches!(error, OpenError::ConstructorHangs { .. }),
             "{fault}: {error}"
@@ -386,7 +423,9 @@ async fn a_store_that_panics_in_drop_goes_no_further() {
 
 #[tokio::test]
 async fn a_call_that_hangs_ends_at_its_deadline() {
-    let store = open_with(json!({ "fault": "call_hangs" })).await.unwrap();
+    let store = open_with_deadlines(json!({ "fault": "call_hangs" }), PATIENCE, IMPATIENCE)
+        .await
+        .unwrap();
     let error = store.put(write()).await.unwrap_err();
     assert_eq!(error.class(), ErrorClass::Unavailable);
 }

@@ -16,10 +16,18 @@ mod abort;
 mod client;
 #[path = "worker/commands.rs"]
 mod commands;
+#[path = "worker/composition.rs"]
+mod composition;
 #[path = "worker/dead_letters.rs"]
 mod dead_letters;
+#[path = "worker/elasticsearch.rs"]
+mod elasticsearch;
 #[path = "worker/faults.rs"]
 mod faults;
+#[path = "worker/headers.rs"]
+mod headers;
+#[path = "worker/health.rs"]
+mod health;
 #[path = "worker/lifecycle.rs"]
 mod lifecycle;
 #[path = "worker/messages.rs"]
@@ -28,12 +36,18 @@ mod messages;
 mod migrate;
 #[path = "worker/pool.rs"]
 mod pool;
+#[path = "worker/quorum.rs"]
+mod quorum;
 #[path = "worker/results.rs"]
 mod results;
+#[path = "worker/s3.rs"]
+mod s3;
 #[path = "worker/signals.rs"]
 mod signals;
 #[path = "worker/spool.rs"]
 mod spool;
+#[path = "worker/waiting.rs"]
+mod waiting;
 
 use warren_tests::command;
 

@@ -6,6 +6,7 @@ use crate::{
     case::{Case, case},
     context::Context,
     expect::{Checked, Failure, ensure, expect_class, expect_eq},
+    schema::Schema,
 };
 
 pub(crate) const CASES: &[Case] = &[
@@ -18,6 +19,12 @@ pub(crate) const CASES: &[Case] = &[
     ),
     case!("capabilities", what_is_lacking_is_unsupported, ["RS-162"]),
     case!("capabilities", what_is_declared_works, ["RS-163"]),
+    case!(
+        "capabilities",
+        an_embedded_store_needs_no_option,
+        ["RS-164"],
+        [Embedded, ConfigSchema]
+    ),
 ];
 
 async fn never_change(context: &Context) -> Checked {
@@ -39,6 +46,7 @@ async fn are_no_more_than_declared(context: &Context) -> Checked {
     };
     for (name, opened, declared) in [
         ("durable", opened.durable, declared.durable),
+        ("embedded", opened.embedded, declared.embedded),
         (
             "native_expiry",
             opened.native_expiry,
@@ -121,5 +129,19 @@ async fn what_is_declared_works(context: &Context) -> Checked {
     }
     // Every store has these, whatever it declares.
     context.store.cleanup(Timestamp::MIN, 1).await?;
+    Ok(())
+}
+
+async fn an_embedded_store_needs_no_option(context: &Context) -> Checked {
+    let Some(schema) = &context.options.config_schema else {
+        return Ok(());
+    };
+    let needed = Schema::of(schema).needed();
+    ensure!(
+        needed.is_empty(),
+        "the schema of its configuration: expected a default for every option of an embedded \
+         store, found that it needs {}",
+        needed.join(", ")
+    );
     Ok(())
 }

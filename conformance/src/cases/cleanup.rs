@@ -1,13 +1,16 @@
 //! Removing what has expired.
 
-use warren_plugin_api::{Record, Status, Text, Timestamp};
+use warren_plugin_api::{Record, Status, Text, Timestamp, WriteMode};
 
 use crate::{
     case::{Case, case},
-    cases::scan::{expect_listed, in_queue},
+    cases::{
+        expiry::{absent, until},
+        scan::{expect_listed, in_queue},
+    },
     context::Context,
     expect::{Checked, ensure, expect_eq, expect_record},
-    records::{HOUR, SECOND_US, full, now_plus},
+    records::{HOUR, SECOND_US, full, now_plus, with_mode},
 };
 
 pub(crate) const CASES: &[Case] = &[
@@ -20,6 +23,12 @@ pub(crate) const CASES: &[Case] = &[
         [Alone, OwnExpiry]
     ),
     case!("cleanup", nothing_is_left_in_the_index, ["RS-063"], [Scan]),
+    case!(
+        "cleanup",
+        what_expires_by_itself_needs_none,
+        ["RS-064"],
+        [NativeExpiry]
+    ),
 ];
 
 fn records(
@@ -127,4 +136,46 @@ async fn nothing_is_left_in_the_index(context: &Context) -> Checked {
     );
     let found = store.get(&again.job_id).await?;
     expect_record("a job that starts anew", found.as_ref(), &again)
+}
+
+async fn what_expires_by_itself_needs_none(context: &Context) -> Checked {
+    let (store, queue) = (&context.store, context.name("queue"));
+    let soon = now_plus(SECOND_US / 4);
+    let mut expiring = records(context, &queue, 5, Some(soon));
+    expiring.extend(records(context, &queue, 5, Some(now_plus(-SECOND_US))));
+    let live = records(context, &queue, 5, None);
+    store.all_written(&expiring).await?;
+    store.all_written(&live).await?;
+    until(soon).await;
+    for record in &expiring {
+        let what = "that expired, and was not cleaned up";
+        absent(context, what, &record.job_id, &queue).await?;
+    }
+    if context.options.alone && context.capabilities().stats {
+        let records = store.stats().await?.records;
+        ensure!(
+            records.is_none_or(|records| records == live.len() as u64),
+            "stats without a cleanup: expected {} records or no figure, found {records:?}",
+            live.len()
+        );
+    }
+    // Its id is free.
+    let again = Record {
+        queue: queue.clone(),
+        ..full(expiring[0].job_id.clone(), Status::Queued, 1)
+    };
+    store
+        .written(with_mode(again.clone(), WriteMode::IfAbsent))
+        .await?;
+    let tidied = store.cleanup_all(Timestamp::now(), 3).await?;
+    ensure!(
+        !context.options.alone || tidied <= expiring.len() as u64,
+        "cleanup_expired: expected at most the {} records that had expired, found {tidied} removed",
+        expiring.len()
+    );
+    for record in live.iter().chain([&again]) {
+        let found = store.get(&record.job_id).await?;
+        expect_record("after tidying up", found.as_ref(), record)?;
+    }
+    Ok(())
 }

@@ -23,7 +23,7 @@ pub(crate) const CASES: &[Case] = &[
 const SHORT_US: i64 = SECOND_US / 4;
 
 /// No way of reading shows the record.
-async fn absent(context: &Context, what: &str, job_id: &Text, queue: &Text) -> Checked {
+pub(crate) async fn absent(context: &Context, what: &str, job_id: &Text, queue: &Text) -> Checked {
     let store = &context.store;
     let what = |call: &str| format!("{call} of a record {what}");
     expect_eq(&what("get"), &store.get(job_id).await?, &None)?;
@@ -57,7 +57,7 @@ fn expiring(context: &Context, name: &str, expires_at: Option<Timestamp>) -> Rec
 }
 
 /// Waits until this machine's clock shows `time`.
-async fn until(time: Timestamp) {
+pub(crate) async fn until(time: Timestamp) {
     loop {
         let left = time.saturating_duration_since(Timestamp::now());
         if left.is_zero() && Timestamp::now() >= time {

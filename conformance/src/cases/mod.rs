@@ -5,6 +5,7 @@ mod cancellation;
 mod capabilities;
 mod cleanup;
 mod concurrency;
+mod configuration;
 mod delete;
 mod errors;
 mod expiry;
@@ -36,6 +37,7 @@ pub(crate) const GROUPS: &[&[Case]] = &[
     push::CASES,
     limits::CASES,
     errors::CASES,
+    configuration::CASES,
     capabilities::CASES,
     concurrency::CASES,
     cancellation::CASES,

@@ -34,6 +34,8 @@ pub struct Subscriber {
 #[derive(Default)]
 pub struct Defective {
     pub ghosts: Vec<Record>,
+    /// Of calls that were dropped, not yet stored.
+    pub late: Vec<Record>,
     pub guards: HashMap<Text, Version>,
     pub first_expiry: HashMap<Text, Option<Timestamp>>,
     pub last_expiry: Option<Timestamp>,

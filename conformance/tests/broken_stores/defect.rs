@@ -107,6 +107,8 @@ defects! {
     CleansOneMore => ["cleanup::exactly_what_expired_by_then"],
     CountsWrong => ["cleanup::exactly_what_expired_by_then"],
     CleanupLeavesTheIndex => ["cleanup::nothing_is_left_in_the_index"],
+    ExpiresOnlyWhenCleaned => ["cleanup::what_expires_by_itself_needs_none"],
+    TidiesUpMoreThanExpired => ["cleanup::what_expires_by_itself_needs_none"],
 
     // Deletes.
     DeleteIsAlwaysTrue => ["delete::says_whether_a_live_record_was_there"],
@@ -141,14 +143,22 @@ defects! {
     BadItemSpoilsAll => ["limits::one_bad_item_spoils_no_other"],
     CutsLargeRecords => ["limits::large_records_come_back"],
     AbsentIsInternal => ["errors::an_absent_backend_is_unavailable"],
+    UnansweredIsNone => ["errors::an_unresponsive_backend_is_given_up"],
+    RefusedIsUnavailable => ["errors::wrong_credentials_are_invalid_config"],
+    ShowsRefusedCredentials => ["errors::wrong_credentials_are_invalid_config"],
+    FullIsTooLarge => ["errors::a_full_backend_is_unavailable"],
+    FullWritesAllTheSame => ["errors::a_full_backend_is_unavailable"],
     DamagedIsAbsent => ["errors::a_damaged_record_is_corrupt_data"],
     DamagedSpoilsAll => ["errors::a_damaged_record_is_corrupt_data"],
 
-    // Capabilities.
+    // Configuration and capabilities.
+    DescribesNoOption => ["configuration::every_option_is_described"],
+    TakesAnyOption => ["configuration::an_unknown_option_is_refused"],
     Changes => ["capabilities::never_change"],
     ClaimsMore => ["capabilities::are_no_more_than_declared"],
     EmptyInsteadOfUnsupported => ["capabilities::what_is_lacking_is_unsupported"],
     ClaimsPush => ["capabilities::what_is_declared_works"],
+    NeedsAnOption => ["capabilities::an_embedded_store_needs_no_option"],
 
     // Concurrency, cancellation, lifecycle.
     FewCallers => ["concurrency::sixty_four_callers"],

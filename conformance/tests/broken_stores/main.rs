@@ -18,13 +18,14 @@ mod store;
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::{Value, json};
 use warren_conformance::{Outcome, Report, Scale, Suite, cases};
-use warren_plugin_api::{Record, ResultStore, Status, StoreObject, Timestamp};
+use warren_plugin_api::{Record, ResultStore, Status, StoreObject, StoreResult, Timestamp};
 
 use crate::{
     backing::Backing,
     defect::{DEFECTS, Defect, SURE},
-    store::{MapStore, SECRET},
+    store::{Fault, MapStore, SECRET},
 };
 
 fn suite(defect: Option<Defect>) -> Suite {
@@ -36,12 +37,37 @@ fn suite(defect: Option<Defect>) -> Suite {
     })
     .alone()
     .declared(MapStore::CAPABILITIES)
+    .config_schema(config_schema(defect))
     .secret(SECRET)
-    .unreachable(move || async move { Ok(StoreObject::from_store(MapStore::absent(defect))) })
+    .unreachable(move || faulty(Fault::Absent, defect))
+    .unresponsive(move || faulty(Fault::Unresponsive, defect))
+    .wrong_credentials(move || faulty(Fault::RefusesCredentials, defect))
+    .no_room(move || faulty(Fault::Full, defect))
     .damage(move |job_id| {
         damaged.lock().damaged.insert(job_id);
         async {}
     })
+}
+
+fn config_schema(defect: Option<Defect>) -> Value {
+    let described = match defect {
+        Some(Defect::DescribesNoOption) => "",
+        _ => "The folder.",
+    };
+    let needed: &[&str] = match defect {
+        Some(Defect::NeedsAnOption) => &["path"],
+        _ => &[],
+    };
+    json!({
+        "type": "object",
+        "properties": { "path": { "type": "string", "description": described } },
+        "required": needed,
+        "additionalProperties": defect == Some(Defect::TakesAnyOption),
+    })
+}
+
+async fn faulty(fault: Fault, defect: Option<Defect>) -> StoreResult<StoreObject> {
+    Ok(StoreObject::from_store(MapStore::on_faulty(fault, defect)))
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -53,7 +79,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
-/// The sound store passes every case; the one for stores without a limit, without its limit.
+/// The sound store passes every case; what is not asked of every store, where it claims to have it.
 fn the_sound_store(id: &'static str) -> Result<(), Failed> {
     let backing = Arc::new(Backing::default());
     let suite = match id {
@@ -61,6 +87,11 @@ fn the_sound_store(id: &'static str) -> Result<(), Failed> {
             let store = MapStore::unlimited(&backing);
             async move { Ok(StoreObject::from_store(store)) }
         }),
+        "cleanup::what_expires_by_itself_needs_none" => Suite::new(move || {
+            let store = MapStore::with_native_expiry(&backing);
+            async move { Ok(StoreObject::from_store(store)) }
+        })
+        .alone(),
         _ => suite(None),
     };
     let report = block_on(suite.run_matching(id));

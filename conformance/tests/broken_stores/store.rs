@@ -22,14 +22,27 @@ use crate::{
 pub const LIMIT: u64 = 32 * 1024;
 pub const SECRET: &str = "open sesame";
 
+/// What is wrong with the backend, not with the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// It is not there.
+    Absent,
+    /// It answers nothing.
+    Unresponsive,
+    RefusesCredentials,
+    Full,
+}
+
 /// Keeps records in a map that several handles share.
 pub struct MapStore {
     backing: Arc<Backing>,
     defect: Option<Defect>,
-    /// The backend is not there.
-    absent: bool,
+    fault: Fault,
     /// `LIMIT` does not apply.
     unlimited: bool,
+    /// It says that nobody need clean up.
+    native_expiry: bool,
     handle: usize,
     closed: watch::Sender<bool>,
     own_lock: tokio::sync::Mutex<()>,
@@ -43,8 +56,12 @@ impl MapStore {
             handle: backing.handles.fetch_add(1, Ordering::SeqCst),
             backing: Arc::clone(backing),
             defect,
-            absent: false,
+            fault: Fault::None,
             unlimited: false,
+            native_expiry: matches!(
+                defect,
+                Some(Defect::ExpiresOnlyWhenCleaned | Defect::TidiesUpMoreThanExpired)
+            ),
             closed: watch::Sender::new(false),
             own_lock: tokio::sync::Mutex::default(),
             cache: Mutex::default(),
@@ -52,9 +69,10 @@ impl MapStore {
         }
     }
 
-    pub fn absent(defect: Option<Defect>) -> Self {
+    /// On a backend of its own, with this fault.
+    pub fn on_faulty(fault: Fault, defect: Option<Defect>) -> Self {
         let mut store = Self::new(&Arc::default(), defect);
-        store.absent = true;
+        store.fault = fault;
         store
     }
 
@@ -64,19 +82,50 @@ impl MapStore {
         store
     }
 
+    pub fn with_native_expiry(backing: &Arc<Backing>) -> Self {
+        let mut store = Self::new(backing, None);
+        store.native_expiry = true;
+        store
+    }
+
     fn has(&self, defect: Defect) -> bool {
         self.defect == Some(defect)
     }
 
+    async fn reach(&self) -> StoreResult<()> {
+        match self.fault {
+            Fault::None | Fault::Full => Ok(()),
+            Fault::Absent if self.has(Defect::AbsentIsInternal) => {
+                Err(StoreError::internal("no backend"))
+            }
+            Fault::Absent => Err(StoreError::unavailable("no backend")),
+            Fault::Unresponsive if self.has(Defect::UnansweredIsNone) => Ok(()),
+            Fault::Unresponsive => std::future::pending().await,
+            Fault::RefusesCredentials if self.has(Defect::RefusedIsUnavailable) => {
+                Err(StoreError::unavailable("refused"))
+            }
+            Fault::RefusesCredentials if self.has(Defect::ShowsRefusedCredentials) => {
+                Err(StoreError::invalid_config(format!("{SECRET} is wrong")))
+            }
+            Fault::RefusesCredentials => Err(StoreError::invalid_config("wrong password")),
+        }
+    }
+
+    fn find_room(&self) -> StoreResult<()> {
+        match self.fault {
+            Fault::Full if self.has(Defect::FullIsTooLarge) => {
+                Err(StoreError::too_large("no room"))
+            }
+            Fault::Full if !self.has(Defect::FullWritesAllTheSame) => {
+                Err(StoreError::unavailable("no room"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What every call begins with.
     async fn enter(&self) -> StoreResult<()> {
-        if self.absent {
-            return Err(if self.has(Defect::AbsentIsInternal) {
-                StoreError::internal("no backend")
-            } else {
-                StoreError::unavailable("no backend")
-            });
-        }
+        self.reach().await?;
         if self.has(Defect::CloseEndsAll) && self.backing.lock().defective.closed {
             return Err(StoreError::unavailable("closed elsewhere"));
         }
@@ -104,7 +153,7 @@ impl MapStore {
 
     fn is_gone(&self, data: &Data, record: &Record, now: Timestamp) -> bool {
         let expires_at = match self.defect {
-            Some(Defect::ReturnsExpired) => None,
+            Some(Defect::ReturnsExpired | Defect::ExpiresOnlyWhenCleaned) => None,
             Some(Defect::ExpiresLate) => record
                 .expires_at
                 .map(|time| time.saturating_add(Duration::from_secs(1))),
@@ -294,12 +343,14 @@ impl MapStore {
             _ => {}
         }
         if self.has(Defect::LandsLate) {
-            let (backing, record) = (Arc::clone(&self.backing), write.record);
-            let landing = tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-                backing.lock().records.insert(id, record);
-            });
-            let _ = landing.await;
+            let dropped = LandsAtTheNextRead {
+                backing: &self.backing,
+                record: Some(write.record),
+            };
+            tokio::task::yield_now().await;
+            if let Some(record) = dropped.record() {
+                self.insert(&mut self.backing.lock(), id, record, false);
+            }
             return Ok(WriteOutcome::Written);
         }
         for _ in 0..3 {
@@ -469,6 +520,7 @@ impl ResultStore for MapStore {
 
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Self::CAPABILITIES;
+        capabilities.native_expiry = self.native_expiry;
         if self.unlimited {
             capabilities.max_record_bytes = None;
         }
@@ -487,6 +539,7 @@ impl ResultStore for MapStore {
 
     async fn put(&self, write: Write) -> StoreResult<WriteOutcome> {
         self.enter().await?;
+        self.find_room()?;
         self.check_size(&write.record)?;
         match self.defect {
             Some(
@@ -503,6 +556,7 @@ impl ResultStore for MapStore {
 
     async fn put_many(&self, mut writes: Vec<Write>) -> BatchResult<WriteOutcome> {
         self.enter().await?;
+        self.find_room()?;
         match self.defect {
             Some(Defect::RefusesEmptyBatches) if writes.is_empty() => {
                 return Err(StoreError::internal("nothing to do"));
@@ -542,6 +596,12 @@ impl ResultStore for MapStore {
             self.backing.lock().defective.busy = true;
             tokio::task::yield_now().await;
             self.backing.lock().defective.busy = false;
+        }
+        if self.has(Defect::LandsLate) {
+            let data = &mut *self.backing.lock();
+            for late in data.defective.late.drain(..) {
+                data.records.insert(late.job_id.clone(), late);
+            }
         }
         let found = self.live(&self.backing.lock(), &job_id)?;
         if self.has(Defect::CachesReads) {
@@ -671,6 +731,7 @@ impl ResultStore for MapStore {
         }
         Ok(match self.defect {
             Some(Defect::CountsWrong) => (expired.len() as u64).min(3),
+            Some(Defect::TidiesUpMoreThanExpired) => (expired.len() + 2).min(limit) as u64,
             _ => expired.len() as u64,
         })
     }
@@ -780,5 +841,25 @@ impl Drop for Unsubscribe<'_> {
             .lock()
             .subscribers
             .retain(|subscriber| subscriber.number != self.number);
+    }
+}
+
+/// The write of a dropped call, which no later one stops.
+struct LandsAtTheNextRead<'a> {
+    backing: &'a Backing,
+    record: Option<Record>,
+}
+
+impl LandsAtTheNextRead<'_> {
+    /// The call was not dropped.
+    fn record(mut self) -> Option<Record> {
+        self.record.take()
+    }
+}
+
+impl Drop for LandsAtTheNextRead<'_> {
+    fn drop(&mut self) {
+        let mut data = self.backing.lock();
+        data.defective.late.extend(self.record.take());
     }
 }

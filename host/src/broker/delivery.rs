@@ -24,6 +24,8 @@ pub struct Delivery {
     pub body: Payload,
     /// Its headers.
     pub headers: Headers,
+    /// Its priority, which what follows from it keeps.
+    pub priority: u8,
     /// The broker has handed it over before, to anyone.
     pub redelivered: bool,
     /// Takes the answer.

@@ -10,6 +10,12 @@ pub enum BrokerError {
         /// What is wrong with it, without the password.
         reason: String,
     },
+    /// The connection cannot be encrypted as it is configured.
+    #[error("broker TLS: {reason}")]
+    InvalidTls {
+        /// Which file or option is wrong.
+        reason: String,
+    },
     /// The broker cannot be reached or the connection was lost. May pass.
     #[error("broker unavailable: {reason}")]
     Unavailable {
@@ -55,6 +61,15 @@ pub enum BrokerError {
     DelayOutOfRange {
         /// The delay asked for, in seconds.
         seconds: u64,
+    },
+    /// The broker is too old to hold delayed messages safely.
+    #[error(
+        "the broker cannot hold delayed jobs: {reason}; they need RabbitMQ 3.10 or newer with the \
+         feature flags quorum_queue and stream_queue"
+    )]
+    DelaysUnsupported {
+        /// What the broker said.
+        reason: String,
     },
     /// This end was closed.
     #[error("the broker connection was closed by this program")]

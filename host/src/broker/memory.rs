@@ -11,8 +11,11 @@ use tokio::sync::{Notify, mpsc, watch};
 use warren_plugin_api::Payload;
 
 use super::{
-    AbortRequest, Acker, BrokerError, ConnectionState, Control, ControlReceiver, Delivery, Headers,
-    Publish, QueueInfo, QueueName, Settle, control::BACKLOG, delivery::SettleDelivery,
+    AbortRequest, Acker, Announced, BrokerError, CompletionReceiver, ConnectionState, Control,
+    ControlReceiver, Delivery, Headers, Interest, Publish, QueueInfo, QueueName, Settle,
+    completions::{self, Word},
+    control::BACKLOG,
+    delivery::SettleDelivery,
 };
 
 /// One broker; clones share it, and so does everyone in this process who connects by its name.
@@ -30,6 +33,18 @@ struct Shared {
     changed: Notify,
     /// Who is told what every worker is told.
     workers: Mutex<Vec<mpsc::Sender<Control>>>,
+    /// Who waits for jobs.
+    listeners: Mutex<Vec<Listener>>,
+}
+
+/// A client that waits for jobs.
+#[derive(Debug)]
+struct Listener {
+    interest: watch::Receiver<Interest>,
+    /// Gone with the client.
+    sender: mpsc::WeakSender<Announced>,
+    /// It was too far behind to be told something.
+    missed: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +57,7 @@ struct Queue {
 struct Message {
     body: Payload,
     headers: Headers,
+    priority: u8,
     redelivered: bool,
 }
 
@@ -89,11 +105,12 @@ impl MemoryBroker {
             body,
             headers,
             delay,
-            priority: _,
+            priority,
         } = publish;
         let message = Message {
             body,
             headers,
+            priority,
             redelivered: false,
         };
         if delay.is_zero() {
@@ -203,6 +220,55 @@ impl MemoryBroker {
         ControlReceiver { receiver }
     }
 
+    pub(crate) fn announce(&self, words: impl Iterator<Item = Word>) {
+        if self.check_open().is_err() {
+            return;
+        }
+        let words: Vec<Word> = words.collect();
+        self.shared.listeners().retain(|listener| {
+            let Some(sender) = listener.sender.upgrade() else {
+                return false;
+            };
+            let interest = *listener.interest.borrow();
+            let concerned = words.iter().filter(|word| word.concerns.meets(interest));
+            let jobs: Vec<_> = concerned.map(|word| word.job_id.clone()).collect();
+            if !jobs.is_empty() && sender.try_send(Announced::Jobs(jobs)).is_err() {
+                listener.missed.notify_one();
+            }
+            true
+        });
+    }
+
+    pub(crate) fn completions(
+        &self,
+        mut interest: watch::Receiver<Interest>,
+    ) -> CompletionReceiver {
+        let (sender, receiver) = mpsc::channel(completions::BACKLOG);
+        let missed = Arc::new(Notify::new());
+        self.shared.listeners().push(Listener {
+            interest: interest.clone(),
+            sender: sender.downgrade(),
+            missed: Arc::clone(&missed),
+        });
+        let mut state = self.state.subscribe();
+        tokio::spawn(async move {
+            // What is wanted counts from the moment it is said.
+            while completions::is_wanted(&mut interest).await {
+                let wanted = *interest.borrow_and_update();
+                if sender.send(Announced::Up(wanted)).await.is_err() {
+                    return;
+                }
+                tokio::select! {
+                    changed = interest.changed() => if changed.is_err() { return },
+                    () = missed.notified() => {}
+                    () = sender.closed() => return,
+                    _ = state.wait_for(|state| *state == ConnectionState::Closed) => return,
+                }
+            }
+        });
+        CompletionReceiver { receiver }
+    }
+
     pub(crate) fn close(&self) {
         self.state.send_replace(ConnectionState::Closed);
         self.shared.changed.notify_waiters();
@@ -223,6 +289,12 @@ impl Shared {
 
     fn workers(&self) -> MutexGuard<'_, Vec<mpsc::Sender<Control>>> {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Vec<Listener>> {
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn push(&self, queue: &QueueName, message: Message) -> Result<(), BrokerError> {
@@ -278,6 +350,7 @@ impl Unacked {
             queue: queue.clone(),
             body: message.body,
             headers: message.headers,
+            priority: message.priority,
             redelivered: message.redelivered,
             acker: Acker::new(tag, Arc::clone(this) as Arc<dyn SettleDelivery>),
         }

@@ -4,26 +4,33 @@
 
 mod ack_ranges;
 mod amqp;
+mod completions;
 mod connection_state;
 mod control;
 mod delivery;
 mod error;
+mod headers;
 mod memory;
 mod publish;
 mod queue;
 mod settings;
 
+pub use completions::{Announced, CompletionReceiver, Interest};
 pub use connection_state::ConnectionState;
 pub use control::{AbortRequest, Control, ControlReceiver};
 #[cfg(test)]
 pub(crate) use delivery::SettleDelivery;
 pub use delivery::{Acker, Delivery, Settle};
 pub use error::BrokerError;
-pub use publish::{HeaderValue, Headers, Publish};
+pub use headers::{HeaderValue, Headers};
+pub use publish::Publish;
 pub use queue::{InvalidQueueName, QueueInfo, QueueName};
-pub use settings::{BrokerSettings, BrokerUrl, QueueType};
+pub use settings::{BrokerSettings, BrokerTls, BrokerUrl, QueueType};
 
 use tokio::sync::watch;
+use warren_plugin_api::Text;
+
+use completions::Word;
 
 /// A connection to a broker. Cheap to clone; clones share the connection.
 #[derive(Debug, Clone)]
@@ -172,6 +179,32 @@ impl Broker {
         match &self.kind {
             Kind::Amqp(broker) => broker.control(),
             Kind::Memory(broker) => broker.control(),
+        }
+    }
+
+    /// Tells waiting clients of jobs that have ended: a hint, which may be lost. Never waits; in a
+    /// program that goes on for another second, or [closes](Self::close) the broker, it is sent.
+    pub fn announce_ended(&self, job_ids: impl IntoIterator<Item = Text>) {
+        self.announce(job_ids.into_iter().map(Word::ended));
+    }
+
+    /// As [`announce_ended`](Self::announce_ended), of jobs whose records were deleted.
+    pub fn announce_deleted(&self, job_ids: impl IntoIterator<Item = Text>) {
+        self.announce(job_ids.into_iter().map(Word::deleted));
+    }
+
+    fn announce(&self, words: impl Iterator<Item = Word>) {
+        match &self.kind {
+            Kind::Amqp(broker) => broker.announce(words),
+            Kind::Memory(broker) => broker.announce(words),
+        }
+    }
+
+    /// Receives what is announced, as far as `interest` asks for it now, through lost connections.
+    pub fn completions(&self, interest: watch::Receiver<Interest>) -> CompletionReceiver {
+        match &self.kind {
+            Kind::Amqp(broker) => broker.completions(interest),
+            Kind::Memory(broker) => broker.completions(interest),
         }
     }
 

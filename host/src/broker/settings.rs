@@ -1,6 +1,6 @@
 //! How to reach the broker.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use lapin::uri::AMQPUri;
 use serde::{Deserialize, Serialize};
@@ -87,6 +87,8 @@ pub enum QueueType {
 pub struct BrokerSettings {
     /// Where it is.
     pub url: BrokerUrl,
+    /// What the connection is encrypted with, by an `amqps://` URL.
+    pub tls: BrokerTls,
     /// The name that the broker's management shows for the connection.
     pub connection_name: String,
     /// The longest that one try to connect may take.
@@ -103,11 +105,24 @@ pub struct BrokerSettings {
     pub max_priority: Option<u8>,
 }
 
+/// Files of an encrypted connection, in PEM. They are read anew at each try to connect.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BrokerTls {
+    /// Authorities to trust, besides those that browsers trust.
+    pub ca_file: Option<PathBuf>,
+    /// The certificate to show to a broker that asks for one, with those between it and the
+    /// broker's authority.
+    pub cert_file: Option<PathBuf>,
+    /// Its private key.
+    pub key_file: Option<PathBuf>,
+}
+
 impl BrokerSettings {
     /// The default settings for the broker at `url`.
     pub fn new(url: BrokerUrl) -> Self {
         Self {
             url,
+            tls: BrokerTls::default(),
             connection_name: "warren".to_owned(),
             connect_timeout: Duration::from_secs(10),
             heartbeat: Duration::from_secs(30),

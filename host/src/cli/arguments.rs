@@ -1,6 +1,6 @@
 //! What can be typed.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 use clap_complete::Shell;
@@ -75,7 +75,8 @@ pub(super) enum Command {
     /// second stops at once and gives back all.
     #[command(after_help = "Examples:
   warren worker --queue mail --queue images --concurrency 20
-  warren worker --burst            # run what is there, then end")]
+  warren worker --burst            # run what is there, then end
+  warren worker --health-listen 127.0.0.1:9090")]
     Worker(WorkerCommand),
     /// Send a job.
     ///
@@ -143,6 +144,9 @@ pub(super) struct WorkerCommand {
     /// The worker's name in records.
     #[arg(long)]
     name: Option<String>,
+    /// Serve /health and /metrics over HTTP at this address, such as 127.0.0.1:9090.
+    #[arg(long, value_name = "ADDRESS")]
+    health_listen: Option<SocketAddr>,
     /// End when the queues are empty and nothing runs.
     #[arg(long)]
     pub(super) burst: bool,
@@ -175,6 +179,14 @@ impl WorkerCommand {
         }
         if let Some(prefetch) = self.prefetch {
             overrides.push(("--prefetch", "worker.prefetch", prefetch.to_string()));
+        }
+        if let Some(address) = self.health_listen {
+            let address = toml::Value::from(address.to_string());
+            overrides.push((
+                "--health-listen",
+                "worker.health.listen",
+                address.to_string(),
+            ));
         }
         if let Some(name) = &self.name {
             overrides.push((
@@ -265,12 +277,21 @@ pub(super) enum JobCommand {
         job_ids: Vec<String>,
     },
     /// Wait until jobs have ended, then show them.
-    #[command(after_help = "Example:
-  warren job wait 5f0c… --timeout 30s")]
+    ///
+    /// Prints results in the order of the ids, errors on stderr.
+    #[command(after_help = "Examples:
+  warren job wait 5f0c… --timeout 30s
+  warren job wait 5f0c… 8d21… --any --json")]
     Wait {
         /// The jobs' ids.
         #[arg(required = true, value_name = "ID")]
         job_ids: Vec<String>,
+        /// Until one of them has ended, and show that one.
+        #[arg(long, conflicts_with = "all")]
+        any: bool,
+        /// Until all of them have ended (the default).
+        #[arg(long)]
+        all: bool,
         /// The longest time to wait.
         #[arg(long, value_parser = humantime::parse_duration, default_value = "1h")]
         timeout: Duration,
@@ -315,6 +336,17 @@ pub(super) enum ResultsCommand {
         /// Go on where an earlier listing ended.
         #[arg(long)]
         cursor: Option<String>,
+    },
+    /// Print results as jobs end, from now on, until a signal stops it.
+    #[command(after_help = "Examples:
+  warren results watch --status failed
+  warren results watch --queue mail --json --limit 100")]
+    Watch {
+        #[command(flatten)]
+        filter: FilterArguments,
+        /// End after so many.
+        #[arg(long)]
+        limit: Option<u64>,
     },
     /// Count results.
     Stats,
@@ -513,8 +545,8 @@ pub(super) struct DemoCommand {
     /// How many jobs to run.
     #[arg(long, default_value_t = 24)]
     pub(super) jobs: usize,
-    /// The store to keep results in; by default the first that needs no configuration and no
-    /// server.
+    /// The store to keep results in; by default one that needs no configuration and no server,
+    /// and that another process can read afterwards.
     #[arg(long, value_name = "NAME")]
     pub(super) store: Option<String>,
 }

@@ -13,7 +13,7 @@ use super::{
     error::{CliError, Exit},
     session::{DEFAULT_FILE, plugin_folders},
 };
-use crate::store::{StoreRegistry, StoreType, plugins::load_folders};
+use crate::store::{Origin, StoreRegistry, StoreType, plugins::load_folders};
 
 const HEAD: &str = "\
 # Every key, and what may be left out: docs/configuration.md of Warren.
@@ -25,6 +25,10 @@ url = \"amqp://guest:guest@localhost:5672/%2f\"
 [worker]
 queues = [\"default\"]
 concurrency = 100
+
+# Health for probes and metrics for Prometheus, to whoever asks.
+# [worker.health]
+# listen = \"127.0.0.1:9090\"
 
 # What jobs may call by name: warren enqueue hello
 [functions.hello]
@@ -63,12 +67,14 @@ pub(super) fn run(
 }
 
 fn choose(global: &GlobalArguments, wanted: Option<&str>) -> Result<StoreType, CliError> {
-    let registry = StoreRegistry::new();
+    let registry = StoreRegistry::with_combinators();
     let report = load_folders(&registry, &plugin_folders(&global.plugin_dirs, &[]));
     if let Some(name) = wanted {
         return Ok(registry.choose(name, &report.searched)?);
     }
-    let best = registry.types().into_iter().max_by_key(|store_type| {
+    let types = registry.types().into_iter();
+    let plugins = types.filter(|store_type| store_type.origin != Origin::Combinator);
+    let best = plugins.max_by_key(|store_type| {
         let it = store_type.capabilities();
         (it.embedded && it.durable, it.durable)
     });

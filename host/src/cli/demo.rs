@@ -1,7 +1,7 @@
 //! `warren demo`: real jobs through a real worker and a store loaded from a file, all in this
 //! process.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use serde_json::json;
 use warren_plugin_api::Record;
@@ -10,7 +10,7 @@ use super::{
     arguments::{DemoCommand, GlobalArguments},
     error::{CliError, Exit},
     output::{Output, RECORD_COLUMNS, record_json, record_row},
-    session::{plugin_folders, start_log},
+    session::{DEFAULT_FILE, named_plugin_folders, plugin_folders, start_log},
 };
 use crate::{
     broker::{Broker, BrokerSettings, QueueName},
@@ -18,7 +18,7 @@ use crate::{
     config::LogConfig,
     function::{FunctionPolicy, FunctionRegistry, JobContext, JobError, Retry},
     job::RetryPolicy,
-    store::{Store, StorePolicy, StoreRegistry, StoreType, plugins::load_folders},
+    store::{Origin, Store, StorePolicy, StoreRegistry, StoreType, plugins::load_folders},
     worker::{Shutdown, Worker},
 };
 
@@ -41,6 +41,7 @@ pub(super) async fn run(
         ..LogConfig::default()
     })?;
     let store = open_store(global, command.store.as_deref()).await?;
+    let look_again = second_terminal(global, &store);
     let broker = Broker::connect(&BrokerSettings::new("memory://demo".parse()?)).await?;
     let queue = super::queue::queue_name(QUEUE)?;
     broker.declare(&queue).await?;
@@ -56,7 +57,52 @@ pub(super) async fn run(
         .map_err(|error| CliError::new(Exit::Failure, error.to_string()))??;
     let records = records?;
     print(&records, output);
+    match (look_again, records.first()) {
+        (Some(command), Some(record)) => eprintln!(
+            "the results stay; look at them from another terminal:\n  {command} job get {}",
+            record.job_id
+        ),
+        (Some(_), None) => {}
+        (None, _) => eprintln!("the results go with this process"),
+    }
     Ok(Exit::Ok)
+}
+
+/// How another process finds what this one has stored; `None` when it cannot.
+fn second_terminal(global: &GlobalArguments, store: &Store) -> Option<String> {
+    if !store.capabilities().durable {
+        return None;
+    }
+    let absolute = |path: &Path| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        path.display().to_string()
+    };
+    let program = std::env::args().next()?;
+    // A bare name was found on the path, and will be.
+    let mut words = vec![match program.contains('/') {
+        true => absolute(Path::new(&program)),
+        false => program,
+    }];
+    // The demo reads no configuration; one that lies here may be for another store.
+    if global.config.is_some() || Path::new(DEFAULT_FILE).exists() {
+        words.extend(["--config".to_owned(), "/dev/null".to_owned()]);
+    }
+    for folder in named_plugin_folders(&global.plugin_dirs) {
+        words.extend(["--plugin-dir".to_owned(), absolute(&folder)]);
+    }
+    let store_type = format!("result_store.type={}", store.name());
+    words.extend(["--set".to_owned(), store_type]);
+    let words: Vec<String> = words.iter().map(|word| for_a_shell(word)).collect();
+    Some(words.join(" "))
+}
+
+/// The word as a shell must be given it.
+fn for_a_shell(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%".contains(c);
+    if word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// The store is a plugin here as everywhere: nothing of it is linked into this program.
@@ -67,10 +113,14 @@ async fn open_store(global: &GlobalArguments, wanted: Option<&str>) -> Result<St
         Some(name) => vec![registry.choose(name, &report.searched)?],
         None => registry.types(),
     };
-    // What needs no server, and first what does not outlive this process.
+    if wanted.is_none() {
+        // What is made of other stores cannot do without a configuration.
+        candidates.retain(|store_type| store_type.origin != Origin::Combinator);
+    }
+    // What needs no server, and first what another process can read afterwards.
     candidates.sort_by_key(|store_type| {
         let it = store_type.capabilities();
-        (!it.embedded, it.durable)
+        (!it.embedded, !it.durable)
     });
     let mut last_error = None;
     for store_type in candidates {

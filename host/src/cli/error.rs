@@ -6,9 +6,9 @@ use crate::{
     config::ConfigError,
     function::command::CommandError,
     store::OpenError,
-    worker::{SpoolError, WorkerError, signals::StopSignal},
+    worker::{HealthError, SpoolError, WorkerError, signals::StopSignal},
 };
-use warren_plugin_api::StoreError;
+use warren_plugin_api::{ErrorClass, StoreError};
 
 /// How the program ends. The same numbers stand in `warren --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,26 +105,43 @@ impl From<BrokerError> for CliError {
                 Exit::BrokerUnavailable,
                 Some("check user, password and virtual host in broker.url"),
             ),
+            BrokerError::InvalidTls { .. } => (Exit::Usage, None),
             BrokerError::NoSuchQueue { .. } => (Exit::NotFound, None),
             _ => (Exit::Failure, None),
         };
-        let this = Self::new(exit, error.to_string());
-        match hint {
-            Some(hint) => this.with_hint(hint),
-            None => this,
+        Self {
+            hint: hint.map(str::to_owned),
+            ..Self::new(exit, error.to_string())
         }
     }
 }
 
 impl From<OpenError> for CliError {
     fn from(error: OpenError) -> Self {
-        let exit = match &error {
-            OpenError::UnknownType { .. } | OpenError::InvalidConfig { .. } => Exit::Usage,
-            _ => Exit::StoreUnusable,
+        let (exit, hint) = match &error {
+            OpenError::UnknownType { .. } => {
+                let hint = "`warren plugins ls` shows every plugin and why one is not loaded";
+                (Exit::Usage, Some(hint.to_owned()))
+            }
+            OpenError::InvalidConfig { name, .. } => (Exit::Usage, Some(every_option_of(name))),
+            OpenError::Constructor { name, error }
+                if error.class() == ErrorClass::InvalidConfig =>
+            {
+                (Exit::StoreUnusable, Some(every_option_of(name)))
+            }
+            OpenError::Constructor { .. } | OpenError::ConstructorHangs { .. } => {
+                (Exit::StoreUnusable, None)
+            }
         };
-        let hint = "`warren plugins ls` shows every plugin and why one is not loaded";
-        Self::new(exit, error.to_string()).with_hint(hint)
+        Self {
+            hint,
+            ..Self::new(exit, error.to_string())
+        }
     }
+}
+
+fn every_option_of(store: &str) -> String {
+    format!("`warren config init --store {store} --config example.toml` writes every option of it")
 }
 
 impl From<StoreError> for CliError {
@@ -159,7 +176,8 @@ impl From<WaitError> for CliError {
     fn from(error: WaitError) -> Self {
         let exit = match &error {
             WaitError::UnknownJob { .. } | WaitError::Gone { .. } => Exit::NotFound,
-            WaitError::Timeout { .. } => Exit::TimedOut,
+            WaitError::Timeout { .. } | WaitError::NoneEnded { .. } => Exit::TimedOut,
+            WaitError::NoJobs => Exit::Usage,
             WaitError::Store(_) => Exit::StoreUnusable,
         };
         Self::new(exit, error.to_string())
@@ -180,6 +198,13 @@ impl From<SpoolError> for CliError {
     fn from(error: SpoolError) -> Self {
         Self::new(Exit::Failure, error.to_string())
             .with_hint("set worker.spool.dir to a folder that can be written")
+    }
+}
+
+impl From<HealthError> for CliError {
+    fn from(error: HealthError) -> Self {
+        Self::new(Exit::Failure, error.to_string())
+            .with_hint("set worker.health.listen or --health-listen to an address that is free")
     }
 }
 

@@ -1,15 +1,21 @@
 //! `warren job get|wait|cancel`
 
+use std::time::Duration;
+
 use serde_json::json;
-use warren_plugin_api::{Record, Status};
+use warren_plugin_api::{Record, Status, Timestamp};
 
 use super::{
     arguments::JobCommand,
     error::{CliError, Exit},
-    output::{Output, record_json},
+    output::{Output, one_line, record_json},
     session::Session,
 };
-use crate::client::{Abort, wait_all};
+use crate::{
+    client::{Abort, ClientOptions, WaitError, Waiters},
+    job::{GONE_AFTER, ReplayedFrom, worker_silence},
+    store::Store,
+};
 
 pub(super) async fn run(
     session: &Session,
@@ -19,19 +25,93 @@ pub(super) async fn run(
     match command {
         JobCommand::Get { job_ids } => get(session, &job_ids, output).await,
         JobCommand::Cancel { job_ids } => cancel(session, &job_ids, output).await,
-        JobCommand::Wait { job_ids, timeout } => {
-            let store = session.store().await?;
-            let mut exit = Exit::Ok;
-            for ended in wait_all(&store, &job_ids, timeout).await {
-                let shown = match ended {
-                    Ok(record) => print_outcome(&record, output),
-                    Err(error) => complain(error.into(), output),
-                };
-                exit = if exit == Exit::Ok { shown } else { exit };
-            }
-            Ok(exit)
+        JobCommand::Wait {
+            job_ids,
+            any,
+            all: _,
+            timeout,
+        } => wait(session, &job_ids, any, timeout, output).await,
+    }
+}
+
+async fn wait(
+    session: &Session,
+    job_ids: &[String],
+    any: bool,
+    timeout: Duration,
+    output: &Output,
+) -> Result<Exit, CliError> {
+    let store = session.store().await?;
+    // What has ended already needs no broker.
+    if let Some(ended) = over_already(&store, job_ids, any).await? {
+        return Ok(print_ended(ended, output));
+    }
+    let broker = if store.capabilities().push {
+        session.broker_if_there().await
+    } else {
+        let broker = session.broker().await;
+        if let Err(error) = &broker {
+            let error = error.message();
+            tracing::warn!(
+                error,
+                "nobody can tell when jobs end: the store is asked every second"
+            );
+        }
+        broker.ok()
+    };
+    let safety_read = ClientOptions::default().safety_read;
+    let waiters = Waiters::new(store, broker.clone(), safety_read);
+    let exit = if any {
+        match waiters.wait_any(job_ids, timeout).await {
+            Ok(record) => print_outcome(&record, output),
+            Err(error) => return Err(error.into()),
+        }
+    } else {
+        print_ended(waiters.wait_all(job_ids, timeout).await, output)
+    };
+    if let Some(broker) = broker {
+        broker.close().await;
+    }
+    Ok(exit)
+}
+
+/// The answers, if nothing has to be waited for.
+async fn over_already(
+    store: &Store,
+    job_ids: &[String],
+    any: bool,
+) -> Result<Option<Vec<Result<Record, WaitError>>>, CliError> {
+    let ids = job_ids
+        .iter()
+        .map(|job_id| job_id.as_str().into())
+        .collect();
+    let mut ended = Vec::new();
+    for (job_id, record) in job_ids.iter().zip(store.get_many(ids).await?) {
+        match record {
+            Ok(Some(record)) if !record.status.is_terminal() => {}
+            Ok(Some(record)) if any => return Ok(Some(vec![Ok(record)])),
+            Ok(Some(record)) => ended.push(Ok(record)),
+            Ok(None) => ended.push(Err(WaitError::UnknownJob {
+                job_id: job_id.clone(),
+            })),
+            Err(error) => ended.push(Err(error.into())),
         }
     }
+    let is_over = ended.len() == job_ids.len();
+    Ok(is_over.then_some(ended))
+}
+
+/// Prints them all; the exit code of the first that is none of success.
+fn print_ended(ended: Vec<Result<Record, WaitError>>, output: &Output) -> Exit {
+    let mut exit = Exit::Ok;
+    for ended in ended {
+        let shown = match ended {
+            Ok(record) => print_outcome(&record, output),
+            Err(error) => complain(error.into(), output),
+        };
+        exit = if exit == Exit::Ok { shown } else { exit };
+    }
+    exit
 }
 
 /// One job's trouble, which must not hide the others.
@@ -97,11 +177,19 @@ async fn cancel(session: &Session, job_ids: &[String], output: &Output) -> Resul
 }
 
 fn print(record: &Record, output: &Output) {
-    if output.json {
-        return output.print_json(&record_json(record));
+    let silence = worker_silence(record, Timestamp::now());
+    let mut value = record_json(record);
+    if let Some(silence) = silence {
+        value["heartbeat_age_seconds"] = silence.as_secs_f64().into();
+        value["worker_gone"] = (silence > GONE_AFTER).into();
     }
-    let value = record_json(record);
+    if output.json {
+        return output.print_json(&value);
+    }
     println!("{}  {}", record.job_id, output.status(record.status));
+    if let Some(silence) = silence.filter(|silence| *silence > GONE_AFTER) {
+        println!("  its worker has been gone for {}", whole_seconds(silence));
+    }
     for key in [
         "function",
         "args",
@@ -119,13 +207,18 @@ fn print(record: &Record, output: &Output) {
         "error",
         "result",
     ] {
-        match &value[key] {
-            serde_json::Value::Null => {}
-            serde_json::Value::String(text) if key != "result" => println!("  {key:<17} {text}"),
-            shown => println!("  {key:<17} {shown}"),
+        match (&value[key], silence) {
+            (serde_json::Value::String(text), Some(silence)) if key == "heartbeat_at" => {
+                println!("  {key:<17} {text}, {} ago", whole_seconds(silence));
+            }
+            (shown, _) => print_field(key, shown),
         }
     }
     for (name, value) in &record.extra {
+        if let Some(replayed_from) = ReplayedFrom::of_extra(name, value) {
+            print_replayed_from(&replayed_from);
+            continue;
+        }
         let name = name.strip_prefix("warren.").unwrap_or(name);
         match serde_json::from_slice::<String>(value) {
             // A process's standard error, for one, has many lines.
@@ -137,6 +230,26 @@ fn print(record: &Record, output: &Output) {
             Err(_) => println!("  {name:<17} {}", String::from_utf8_lossy(value)),
         }
     }
+}
+
+fn print_replayed_from(from: &ReplayedFrom) {
+    println!("  replayed from {}", one_line(&from.to_string()));
+    println!(
+        "    from {}, where it came after {} attempts; replay {}",
+        from.dead_letter_queue, from.attempts, from.replays
+    );
+}
+
+fn print_field(key: &str, value: &serde_json::Value) {
+    match value {
+        serde_json::Value::Null => {}
+        serde_json::Value::String(text) if key != "result" => println!("  {key:<17} {text}"),
+        shown => println!("  {key:<17} {shown}"),
+    }
+}
+
+fn whole_seconds(duration: Duration) -> impl std::fmt::Display {
+    humantime::format_duration(Duration::from_secs(duration.as_secs()))
 }
 
 /// Prints a job that has ended: its result alone where it has one.

@@ -78,12 +78,15 @@ impl Output {
     }
 
     /// A table for people, tab-separated lines for pipes.
+    /// A row of a table that is never complete.
+    pub(super) fn print_row(&self, row: &[String]) {
+        let cells: Vec<String> = row.iter().map(|cell| one_line(cell)).collect();
+        self.print_line(&cells.join("\t"));
+    }
+
     pub(super) fn print_table(&self, header: &[&str], rows: Vec<Vec<String>>) {
         if !self.at_terminal {
-            for row in rows {
-                let cells: Vec<String> = row.iter().map(|cell| one_line(cell)).collect();
-                println!("{}", cells.join("\t"));
-            }
+            rows.iter().for_each(|row| self.print_row(row));
             return;
         }
         let mut table = Table::new();
@@ -144,7 +147,7 @@ const fn color(status: Status) -> Option<AnsiColor> {
     })
 }
 
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.replace(['\t', '\n', '\r'], " ")
 }
 

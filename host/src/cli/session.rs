@@ -1,6 +1,9 @@
 //! What most commands need: configuration, log, broker, store.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
@@ -16,9 +19,12 @@ use crate::{
     function::FunctionRegistry,
     store::{
         OpenError, Store, StorePolicy, StoreRegistry, StoreType,
-        plugins::{LoadReport, PluginFolder, default_folders, load_folders},
+        plugins::{LoadReport, PluginFolder, default_folders, load_folders, load_named},
     },
 };
+
+/// What commands log that end by themselves. They say themselves why the store failed.
+const OF_COMMANDS: &str = "warn,warren::store=error";
 
 /// The file that is read when none is named.
 pub(super) const DEFAULT_FILE: &str = "warren.toml";
@@ -33,7 +39,7 @@ impl Session {
     /// Reads the configuration and starts the log, for a command that ends by itself: unless
     /// somebody asked for more, it says only what is wrong.
     pub(super) fn start(global: &GlobalArguments) -> Result<Self, CliError> {
-        Self::start_with(global, &[], Some("warn"))
+        Self::start_with(global, &[], Some(OF_COMMANDS))
     }
 
     /// As [`start`](Self::start), for the worker: it says what the configuration asks for, `info`
@@ -79,11 +85,26 @@ impl Session {
         Ok(Broker::connect(&self.loaded.config.broker.settings()?).await?)
     }
 
+    /// The broker for a command that can do without, and tells others over it what it has done.
+    pub(super) async fn broker_if_there(&self) -> Option<Broker> {
+        match self.broker().await {
+            Ok(broker) => Some(broker),
+            Err(error) => {
+                let error = error.message();
+                tracing::info!(
+                    error,
+                    "the broker is not there; clients are told later, or tell themselves"
+                );
+                None
+            }
+        }
+    }
+
     pub(super) fn plugin_folders(&self) -> Vec<PluginFolder> {
         plugin_folders(&self.global.plugin_dirs, &self.loaded.config.plugins.dirs)
     }
 
-    /// Loads the plugins and opens the configured store.
+    /// Loads its plugins and opens the configured store.
     pub(super) async fn store(&self) -> Result<Store, CliError> {
         let (store_type, config, policy) = self.store_type()?;
         let object = store_type.open(&config).await?;
@@ -96,20 +117,26 @@ impl Session {
         Ok(Store::open_now_or_later(store_type, config, policy).await?)
     }
 
-    /// Loads the plugins and finds the configured store among them.
+    /// Loads the plugins that the configured store needs, and finds it among them.
     fn store_type(&self) -> Result<(StoreType, Value, StorePolicy), CliError> {
         let registry = StoreRegistry::global();
-        let report = load_folders(registry, &self.plugin_folders());
-        warn_of_refused(&report);
         let settings = &self.loaded.config.result_store;
         let Some(name) = &settings.store_type else {
+            warn_of_refused(&load_folders(registry, &self.plugin_folders()));
             return Err(no_store_type(registry));
         };
+        let mut names = BTreeSet::from([name.clone()]);
+        for value in settings.config.values() {
+            names_of_types(value, &mut names);
+        }
+        let report = load_named(registry, &self.plugin_folders(), &names);
+        warn_of_refused(&report);
         let store_type = registry
             .choose(name, &report.searched)
             .map_err(|error| explain(error, &report))?;
         let policy = StorePolicy {
             deadline: settings.deadline,
+            max_concurrent_calls: settings.max_concurrent_calls,
         };
         Ok((store_type, json_config(&settings.config)?, policy))
     }
@@ -161,15 +188,20 @@ fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 
+/// Those of flags, else those of `WARREN_PLUGIN_PATH`.
+pub(super) fn named_plugin_folders(flags: &[PathBuf]) -> Vec<PathBuf> {
+    if !flags.is_empty() {
+        return flags.to_vec();
+    }
+    let path = std::env::var_os("WARREN_PLUGIN_PATH").filter(|path| !path.is_empty());
+    path.iter().flat_map(std::env::split_paths).collect()
+}
+
 /// Flags before `WARREN_PLUGIN_PATH` before the configuration before the default.
 pub(super) fn plugin_folders(flags: &[PathBuf], config: &[PathBuf]) -> Vec<PluginFolder> {
-    if !flags.is_empty() {
-        return flags.iter().map(PluginFolder::named).collect();
-    }
-    if let Some(path) = std::env::var_os("WARREN_PLUGIN_PATH").filter(|path| !path.is_empty()) {
-        return std::env::split_paths(&path)
-            .map(PluginFolder::named)
-            .collect();
+    let named = named_plugin_folders(flags);
+    if !named.is_empty() {
+        return named.iter().map(PluginFolder::named).collect();
     }
     if !config.is_empty() {
         return config.iter().map(PluginFolder::named).collect();
@@ -184,6 +216,22 @@ pub(super) fn json_config(table: &toml::Table) -> Result<Value, CliError> {
             format!("result_store.config cannot be read: {error}"),
         )
     })
+}
+
+/// Whatever is called `type` in a store's configuration may be a store that it is made of.
+fn names_of_types(value: &toml::Value, names: &mut BTreeSet<String>) {
+    match value {
+        toml::Value::Table(table) => {
+            if let Some(name) = table.get("type").and_then(toml::Value::as_str) {
+                names.insert(name.to_owned());
+            }
+            table
+                .values()
+                .for_each(|value| names_of_types(value, names));
+        }
+        toml::Value::Array(values) => values.iter().for_each(|value| names_of_types(value, names)),
+        _ => {}
+    }
 }
 
 fn warn_of_refused(report: &LoadReport) {
@@ -236,7 +284,10 @@ fn explain(error: OpenError, report: &LoadReport) -> CliError {
 
 pub(super) fn start_log(config: &LogConfig) -> Result<(), CliError> {
     // lapin logs as errors what it also returns, and what we mend or expect.
-    let quiet = matches!(config.level.as_str(), "error" | "warn" | "info");
+    let quiet = matches!(
+        config.level.as_str(),
+        "error" | "warn" | "info" | OF_COMMANDS
+    );
     let directives = if quiet { ",lapin=off" } else { "" };
     let filter = EnvFilter::try_new(format!("{}{directives}", config.level)).map_err(|error| {
         CliError::new(

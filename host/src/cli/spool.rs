@@ -168,7 +168,8 @@ fn inspect(spools: &[Survey], limit: usize, output: &Output) -> Result<(), CliEr
 }
 
 async fn drain(session: &Session, folder: &Path, output: &Output) -> Result<Exit, CliError> {
-    let store = session.store().await?;
+    let (store, broker) = tokio::join!(session.store(), session.broker_if_there());
+    let store = store?;
     if !folder.exists() {
         tracing::warn!(folder = %folder.display(), "there is no spool");
     }
@@ -177,11 +178,15 @@ async fn drain(session: &Session, folder: &Path, output: &Output) -> Result<Exit
     let bar = output.progress_bar(waiting as u64, "results brought to the store");
     let (mut taken, mut refused) = (0, 0);
     for spool in spools {
-        let brought = bring_to_store(&store, &spool, |count| bar.inc(count)).await?;
+        let progress = |count| bar.inc(count);
+        let brought = bring_to_store(&store, broker.as_ref(), &spool, progress).await?;
         taken += brought.taken;
         refused += brought.refused;
     }
     bar.finish_and_clear();
+    if let Some(broker) = broker {
+        broker.close().await;
+    }
     if output.json {
         output.print_json(&json!({ "taken": taken, "refused": refused }));
     } else {

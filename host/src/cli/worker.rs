@@ -1,6 +1,9 @@
 //! `warren worker`
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use serde::Serialize;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     arguments::WorkerCommand,
@@ -10,9 +13,11 @@ use super::{
     spool,
 };
 use crate::{
-    store::Store,
-    worker::{Burst, DiskSpool, Shutdown, Worker, WorkerReport, signals},
+    store::{Store, StoreReport},
+    worker::{Burst, DiskSpool, HealthServer, Shutdown, Worker, WorkerReport, signals},
 };
+
+const FIGURES_EVERY: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(
     session: Session,
@@ -27,6 +32,9 @@ pub(super) async fn run(
         let (store, _broker) = (session.store().await?, session.broker().await?);
         return check(&store, output).await;
     }
+    // First: whoever starts the worker is to hear at once that the port is taken, and a probe that
+    // comes early gets an answer.
+    let health = serve_health(session.loaded.config.worker.health.listen).await?;
     let store = session.store_now_or_later().await?;
     let broker = session.broker().await?;
     let settings = &session.loaded.config.worker;
@@ -56,18 +64,35 @@ pub(super) async fn run(
         });
     }
     let worker = builder.build()?;
+    if let Some((server, _)) = &health {
+        server.show(worker.health());
+    }
+    let stats = worker.stats();
     let shutdown = Shutdown::new();
     let listener = signals::listen(shutdown.clone()).map_err(|error| {
         CliError::new(Exit::Failure, format!("cannot listen to signals: {error}"))
     })?;
+    let figures = AbortOnDropHandle::new(tokio::spawn(log_figures()));
     let report = worker.run(shutdown.clone()).await?;
+    drop((figures, health));
     // The last answers are on their way.
     broker.close().await;
-    print(&report, output);
+    print(&report, stats.store(), output);
     Ok(match listener.received() {
         Some(signal) if shutdown.is_stopping_now() => Exit::Signalled(signal),
         _ => Exit::Ok,
     })
+}
+
+/// What a leak would show in, for whoever asks for it with `--log-level warren::runtime=debug`.
+async fn log_figures() {
+    loop {
+        let tasks = tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks();
+        tracing::debug!(target: "warren::runtime", tasks, "running");
+        tokio::time::sleep(FIGURES_EVERY).await;
+    }
 }
 
 async fn check(store: &Store, output: &Output) -> Result<Exit, CliError> {
@@ -77,17 +102,68 @@ async fn check(store: &Store, output: &Output) -> Result<Exit, CliError> {
     } else {
         println!("broker: ok");
         println!("store {}: {}", store.name(), health.detail);
+        for warning in &health.warnings {
+            eprintln!("warning: {warning}");
+        }
     }
     Ok(Exit::Ok)
 }
 
-fn print(report: &WorkerReport, output: &Output) {
+/// Serves health and metrics at `address`, until what is returned is dropped.
+async fn serve_health(
+    address: Option<SocketAddr>,
+) -> Result<Option<(HealthServer, AbortOnDropHandle<()>)>, CliError> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let server = HealthServer::bind(address).await?;
+    // The system has chosen the port if it was asked to.
+    let address = server.address().unwrap_or(address);
+    tracing::info!(%address, "health and metrics are served");
+    let serving = AbortOnDropHandle::new(tokio::spawn(server.clone().serve()));
+    Ok(Some((server, serving)))
+}
+
+fn print(report: &WorkerReport, store: Option<StoreReport>, output: &Output) {
     if output.json {
-        output.print_json(report);
-    } else {
+        output.print_json(&Printed { report, store });
+        return;
+    }
+    output.print_line(&format!(
+        "{} completed, {} failed, {} retried, {} aborted, {} given back",
+        report.completed, report.failed, report.retried, report.aborted, report.requeued
+    ));
+    if let Some(store) = store {
+        print_trouble(&store, &store.store_type, output);
+    }
+}
+
+/// A line for each store that was in trouble.
+fn print_trouble(store: &StoreReport, name: &str, output: &Output) {
+    if let Some(breaker) = &store.breaker
+        && breaker.opened + store.calls_timed_out + store.calls_busy > 0
+    {
         output.print_line(&format!(
-            "{} completed, {} failed, {} retried, {} aborted, {} given back",
-            report.completed, report.failed, report.retried, report.aborted, report.requeued
+            "store {name}: breaker {}; opened: {}, calls refused meanwhile: {}, timed out: {}, not \
+             in turn: {}",
+            breaker.state.as_str(),
+            breaker.opened,
+            breaker.refused,
+            store.calls_timed_out,
+            store.calls_busy
         ));
     }
+    for member in &store.members {
+        let part = member.part.as_deref().unwrap_or_default();
+        let name = format!("{name}/{part} ({})", member.store_type);
+        print_trouble(member, &name, output);
+    }
+}
+
+#[derive(Serialize)]
+struct Printed<'a> {
+    #[serde(flatten)]
+    report: &'a WorkerReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<StoreReport>,
 }

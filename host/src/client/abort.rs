@@ -50,6 +50,7 @@ impl Client {
             }
             let write = Write::from(aborted(record, self.options.result_ttl));
             if self.store.put(write).await? == WriteOutcome::Written {
+                self.announcer.ended(vec![request.job_id.clone()]);
                 self.broker.request_abort(&request).await?;
                 return Ok(Abort::Aborted);
             }

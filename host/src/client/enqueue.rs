@@ -1,17 +1,24 @@
 //! Sending jobs: the record first, then the message, so that nobody who knows the id ever finds
-//! nothing, and so that a fast worker's result is never overwritten.
+//! nothing. Only where nobody else can know the id are both on their way at once; a fast worker's
+//! result is not overwritten then, since the record of an earlier state is refused as stale.
 
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream::FuturesOrdered};
 use warren_plugin_api::{
     Record, Status, StoreError, Text, Timestamp, Write, WriteMode, WriteOutcome,
 };
 
-use super::{Client, EnqueueError, IfExists, JobRequest, request::Checked};
+use super::{Client, EnqueueError, IfExists, JobRequest, RunError, request::Checked};
 use crate::{
     broker::{BrokerError, HeaderValue, Headers, Publish, QueueName},
     job::{JobMessage, header},
 };
+
+/// Jobs whose records are written together, while those before are on their way to the broker.
+const PORTION: usize = 128;
+/// Portions that may be on their way at once: each message is copied for its frames.
+const PORTIONS_UNDER_WAY: usize = 8;
 
 /// A job that was sent, or that existed and was to be kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,19 +49,81 @@ impl Client {
         })
     }
 
+    /// Sends a job and waits until it has ended; returns its record, whatever its end.
+    ///
+    /// Sooner than [`enqueue`](Self::enqueue) and then [`wait`](Self::wait): the broker's
+    /// confirmation is not waited for once the job has ended, which tells the same, and a job
+    /// whose id was not chosen by the caller is recorded while its message is on its way.
+    ///
+    /// # Errors
+    /// The job was not sent, or has not ended within `timeout`.
+    ///
+    /// # Cancel safety
+    /// As [`enqueue`](Self::enqueue).
+    pub async fn run(&self, request: JobRequest, timeout: Duration) -> Result<Record, RunError> {
+        let mut jobs = self.prepare(&[request]).await;
+        if !matches!(&jobs[..], [Ok(job)] if job.has_id_of_its_own()) {
+            self.record(&mut jobs).await;
+        }
+        let (job_id, exists) = match &jobs[..] {
+            [Ok(job)] => (job.job_id.clone(), job.exists),
+            _ => (Text::new(), true),
+        };
+        let mut sending = std::pin::pin!(self.send(jobs));
+        if exists {
+            check_sent(sending.await)?;
+            return Ok(self.wait(&job_id, timeout).await?);
+        }
+        // It is listened for the end before the message is on its way.
+        let mut waiting = std::pin::pin!(self.waiters.wait_for_unsent(&job_id, timeout));
+        tokio::select! {
+            biased;
+            ended = &mut waiting => return Ok(ended?),
+            sent = &mut sending => check_sent(sent)?,
+        }
+        Ok(waiting.await?)
+    }
+
     /// Sends many jobs with few round trips. Answers in their order; each job is sent or not by
-    /// itself.
+    /// itself. While some are on their way to the broker, the records of the next are written.
     pub async fn enqueue_many(
         &self,
         requests: Vec<JobRequest>,
     ) -> Vec<Result<Enqueued, EnqueueError>> {
-        let mut jobs: Vec<Result<Job, EnqueueError>> = requests
-            .iter()
-            .map(|request| self.job(request, &request.checked()?))
-            .collect::<Vec<_>>();
+        let mut jobs = self.prepare(&requests).await.into_iter();
+        let mut answers = Vec::with_capacity(requests.len());
+        let mut sending = FuturesOrdered::new();
+        while jobs.len() > 0 {
+            let mut portion: Vec<_> = jobs.by_ref().take(PORTION).collect();
+            {
+                let mut recorded = std::pin::pin!(self.record(&mut portion));
+                loop {
+                    tokio::select! {
+                        biased;
+                        () = &mut recorded => break,
+                        Some(sent) = sending.next() => answers.extend(sent),
+                    }
+                }
+            }
+            sending.push_back(self.send(portion));
+            if sending.len() >= PORTIONS_UNDER_WAY
+                && let Some(sent) = sending.next().await
+            {
+                answers.extend(sent);
+            }
+        }
+        while let Some(sent) = sending.next().await {
+            answers.extend(sent);
+        }
+        answers
+    }
+
+    /// Checks requests, and makes sure of their queues.
+    async fn prepare(&self, requests: &[JobRequest]) -> Vec<Result<Job, EnqueueError>> {
+        let job = |request: &JobRequest| self.job(request, &request.checked()?);
+        let mut jobs = requests.iter().map(job).collect::<Vec<_>>();
         self.declare_queues(&mut jobs).await;
-        self.record(&mut jobs).await;
-        self.send(jobs).await
+        jobs
     }
 
     fn job(&self, request: &JobRequest, checked: &Checked) -> Result<Job, EnqueueError> {
@@ -92,6 +161,7 @@ impl Client {
             ..Record::default()
         };
         Ok(Job {
+            job_id: record.job_id.clone(),
             publish: Publish {
                 queue: checked.queue.clone(),
                 body: message.to_body(),
@@ -99,7 +169,8 @@ impl Client {
                 delay: request.delay,
                 priority: request.priority,
             },
-            write: Write { record, mode },
+            mode,
+            write: Some(Write { record, mode }),
             if_exists: request.if_exists,
             unrecorded: None,
             exists: false,
@@ -135,16 +206,19 @@ impl Client {
     /// Writes the `queued` records. What the store refuses as a duplicate is not sent; what it
     /// cannot take is sent all the same, unless that could make a duplicate.
     async fn record(&self, jobs: &mut [Result<Job, EnqueueError>]) {
-        let writes: Vec<Write> = jobs.iter().flatten().map(|job| job.write.clone()).collect();
+        let writes = jobs.iter_mut().flatten().filter_map(|job| job.write.take());
+        let writes: Vec<Write> = writes.collect();
         if writes.is_empty() {
             return;
         }
         let count = writes.len();
-        let answers = self
-            .store
-            .put_many(writes)
-            .await
-            .unwrap_or_else(|error| vec![Err(error); count]);
+        let answers = if count == 1 {
+            let put = writes.into_iter().map(|write| self.recorder.put(write));
+            futures_util::future::join_all(put).await
+        } else {
+            let answers = self.store.put_many(writes).await;
+            answers.unwrap_or_else(|error| vec![Err(error); count])
+        };
         let pending = jobs.iter_mut().filter(|job| job.is_ok());
         for (slot, answer) in pending.zip(answers) {
             let Ok(job) = slot else { continue };
@@ -152,73 +226,81 @@ impl Client {
                 Ok(WriteOutcome::Written) => {}
                 Ok(WriteOutcome::Stale) if job.if_exists == IfExists::Keep => job.exists = true,
                 Ok(WriteOutcome::Stale) => {
-                    let job_id = job.write.record.job_id.to_string();
+                    let job_id = job.job_id.to_string();
                     *slot = Err(EnqueueError::Duplicate { job_id });
                 }
-                Err(error) if job.write.mode == WriteMode::IfAbsent => {
+                Err(error) if job.mode == WriteMode::IfAbsent => {
                     *slot = Err(EnqueueError::Store(error));
                 }
                 Err(error) => {
-                    tracing::warn!(
-                        job_id = %job.write.record.job_id, %error,
-                        "the store did not take the record of a job that is sent all the same"
-                    );
+                    warn_of_unrecorded(&job.job_id, &error);
                     job.unrecorded = Some(error);
                 }
             }
         }
     }
 
+    /// Sends jobs, and writes meanwhile the records that have not been written before.
     async fn send(
         &self,
         jobs: Vec<Result<Job, EnqueueError>>,
     ) -> Vec<Result<Enqueued, EnqueueError>> {
-        let publishes: Vec<Publish> = jobs
-            .iter()
-            .flatten()
-            .filter(|job| !job.exists)
-            .map(|job| job.publish.clone())
-            .collect();
-        let mut sent = self.broker.publish_many(publishes).await.into_iter();
+        let mut publishes = Vec::with_capacity(jobs.len());
         let mut answers = Vec::with_capacity(jobs.len());
+        let mut queues = Vec::with_capacity(jobs.len());
+        let mut unwritten = Vec::new();
         for job in jobs {
-            let job = match job {
-                Ok(job) => job,
-                Err(error) => {
-                    answers.push(Err(error));
-                    continue;
+            answers.push(job.map(|job| {
+                unwritten.extend(job.write);
+                if !job.exists {
+                    queues.push((answers.len(), job.publish.queue.clone()));
+                    publishes.push(job.publish);
                 }
-            };
-            let job_id = job.write.record.job_id;
-            let enqueued = Enqueued {
-                job_id: job_id.clone(),
-                sent: !job.exists,
-                unrecorded: job.unrecorded,
-            };
-            if job.exists {
-                answers.push(Ok(enqueued));
-                continue;
+                Enqueued {
+                    job_id: job.job_id,
+                    sent: !job.exists,
+                    unrecorded: job.unrecorded,
+                }
+            }));
+        }
+        let recording = unwritten
+            .into_iter()
+            .map(|write| self.record_unasked(write));
+        let (sent, _) = tokio::join!(
+            self.broker.publish_many(publishes),
+            futures_util::future::join_all(recording)
+        );
+        for ((place, queue), sent) in queues.into_iter().zip(sent) {
+            let Err(error) = sent else { continue };
+            self.declared.remove(&queue);
+            let answer = std::mem::replace(&mut answers[place], Err(error.clone().into()));
+            if let (Ok(enqueued), false) = (answer, may_have_been_sent(&error)) {
+                self.forget(enqueued.job_id).await;
             }
-            answers.push(match sent.next() {
-                Some(Err(error)) => {
-                    self.declared.remove(&job.publish.queue);
-                    if !may_have_been_sent(&error) {
-                        self.forget(job_id).await;
-                    }
-                    Err(error.into())
-                }
-                _ => Ok(enqueued),
-            });
         }
         answers
+    }
+
+    /// Writes the record of a job whose sending does not depend on it.
+    async fn record_unasked(&self, write: Write) {
+        let job_id = write.record.job_id.clone();
+        if let Err(error) = self.recorder.put(write).await {
+            warn_of_unrecorded(&job_id, &error);
+        }
     }
 
     /// The job was not sent: its record must not say that it is queued.
     async fn forget(&self, job_id: Text) {
         if let Err(error) = self.store.delete(job_id.clone()).await {
             tracing::warn!(%job_id, %error, "the record of a job that was not sent remains");
+        } else {
+            self.announcer.deleted(vec![job_id]);
         }
     }
+}
+
+fn check_sent(sent: Vec<Result<Enqueued, EnqueueError>>) -> Result<(), EnqueueError> {
+    sent.into_iter().try_for_each(|sent| sent.map(drop))
 }
 
 /// Whether the broker may have taken the message all the same: a worker may have run the job, and
@@ -227,35 +309,43 @@ const fn may_have_been_sent(error: &BrokerError) -> bool {
     matches!(error, BrokerError::Unavailable { .. } | BrokerError::Closed)
 }
 
+fn warn_of_unrecorded(job_id: &Text, error: &StoreError) {
+    tracing::warn!(
+        %job_id, %error,
+        "the store did not take the record of a job that is sent all the same"
+    );
+}
+
 /// A job on its way.
 struct Job {
+    job_id: Text,
     publish: Publish,
-    write: Write,
+    mode: WriteMode,
+    /// Until it is written.
+    write: Option<Write>,
     if_exists: IfExists,
     unrecorded: Option<StoreError>,
     exists: bool,
 }
 
+impl Job {
+    /// Whether its id is a random one, which nobody else knows before the job is sent.
+    fn has_id_of_its_own(&self) -> bool {
+        self.mode == WriteMode::IfNewer
+    }
+}
+
 fn headers(request: &JobRequest) -> Headers {
     let mut headers = Headers::new();
-    headers.insert(header::RETRY_COUNT.to_owned(), HeaderValue::Int(0));
+    headers.insert(header::RETRY_COUNT, HeaderValue::Int(0));
     if !request.delay.is_zero() {
-        headers.insert(
-            header::CLIENT_DELAYED.to_owned(),
-            HeaderValue::Text("true".to_owned()),
-        );
+        headers.insert(header::CLIENT_DELAYED, HeaderValue::Text("true".to_owned()));
     }
     if let Some(retries) = request.retries {
-        headers.insert(
-            header::MAX_RETRIES.to_owned(),
-            HeaderValue::Int(retries.into()),
-        );
+        headers.insert(header::MAX_RETRIES, HeaderValue::Int(retries.into()));
     }
     if let Some(ttl) = request.result_ttl {
-        headers.insert(
-            header::RESULT_TTL_MS.to_owned(),
-            HeaderValue::Int(milliseconds(ttl)),
-        );
+        headers.insert(header::RESULT_TTL_MS, HeaderValue::Int(milliseconds(ttl)));
     }
     headers
 }

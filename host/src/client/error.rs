@@ -2,7 +2,7 @@
 
 use warren_plugin_api::StoreError;
 
-use super::InvalidRequest;
+use super::{InvalidRequest, WaitError};
 use crate::broker::BrokerError;
 
 /// Why a job was not sent.
@@ -23,6 +23,17 @@ pub enum EnqueueError {
     /// The store could not say whether a job with this id exists.
     #[error("the job was not sent: whether its id is free cannot be told: {0}")]
     Store(StoreError),
+}
+
+/// Why a job that was to be run has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// It was not sent.
+    #[error(transparent)]
+    Enqueue(#[from] EnqueueError),
+    /// It was sent, and its end is not known.
+    #[error(transparent)]
+    Wait(#[from] WaitError),
 }
 
 /// Why a question about a job has no answer.

@@ -5,28 +5,31 @@ mod declared_queues;
 mod enqueue;
 mod error;
 mod read;
+mod recorder;
 mod request;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 use std::{sync::Arc, time::Duration};
 
 pub use abort::Abort;
 pub use enqueue::Enqueued;
-pub use error::{ClientError, EnqueueError};
+pub use error::{ClientError, EnqueueError, RunError};
 pub use request::{DEFAULT_QUEUE, IfExists, InvalidRequest, JobRequest};
-pub use wait::{WaitError, wait_all};
+pub use wait::{CompletionEvent, WaitError, Waiters};
 
-use crate::{broker::Broker, store::Store};
+use crate::{announcer::Announcer, broker::Broker, store::Store};
 use declared_queues::DeclaredQueues;
-use wait::Waiters;
+use recorder::Recorder;
 
 /// How a client treats jobs whose request does not say otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientOptions {
     /// How long the record of a job is kept.
     pub result_ttl: Duration,
-    /// The longest time between two looks at the store while waiting: what catches an
-    /// announcement that was lost.
+    /// The time between two looks at all jobs that are waited for: what catches an announcement
+    /// that was lost.
     pub safety_read: Duration,
 }
 
@@ -47,7 +50,9 @@ pub struct Client {
     store: Store,
     options: Arc<ClientOptions>,
     declared: DeclaredQueues,
+    recorder: Recorder,
     waiters: Waiters,
+    announcer: Announcer,
 }
 
 impl Client {
@@ -58,13 +63,17 @@ impl Client {
 
     /// A client with options of its own.
     pub fn with_options(broker: Broker, store: Store, options: ClientOptions) -> Self {
-        let waiters = Waiters::new(store.clone(), options.safety_read);
+        let waiters = Waiters::new(store.clone(), Some(broker.clone()), options.safety_read);
+        let announcer = Announcer::new(store.clone(), Some(broker.clone()));
+        let recorder = Recorder::new(store.clone());
         Self {
             broker,
             store,
             options: Arc::new(options),
             declared: DeclaredQueues::default(),
+            recorder,
             waiters,
+            announcer,
         }
     }
 

@@ -40,12 +40,25 @@ impl Client {
     }
 
     /// Deletes the record of a job, not the job: one that is queued or runs still runs.
-    /// `true` when there was a record.
+    /// `true` when there was a record. Whoever waits for the job is told.
     ///
     /// # Errors
     /// The store's.
     pub async fn delete(&self, job_id: &str) -> StoreResult<bool> {
-        self.store.delete(job_id.into()).await
+        let was_there = self.store.delete(job_id.into()).await?;
+        self.announcer.deleted(vec![job_id.into()]);
+        Ok(was_there)
+    }
+
+    /// As [`delete`](Self::delete), for many; answers in the order of the ids.
+    ///
+    /// # Errors
+    /// The store's: as a whole, or for single records.
+    pub async fn delete_many(&self, job_ids: &[impl AsRef<str>]) -> BatchResult<bool> {
+        let job_ids = texts(job_ids);
+        let answers = self.store.delete_many(job_ids.clone()).await?;
+        self.announcer.deleted(job_ids);
+        Ok(answers)
     }
 
     /// Lists records, page by page: see [`ResultStore::scan`](warren_plugin_api::ResultStore::scan).

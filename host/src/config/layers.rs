@@ -267,6 +267,14 @@ fn resolve_secrets(prefix: &str, table: &mut Table) -> Result<(), ConfigError> {
         match value {
             Value::String(text) => *text = resolve_text(&key, text)?,
             Value::Table(inner) => resolve_secrets(&key, inner)?,
+            // Tables in a list are configuration; texts in a list may be a command for a shell.
+            Value::Array(items) => {
+                for (at, item) in items.iter_mut().enumerate() {
+                    if let Value::Table(inner) = item {
+                        resolve_secrets(&format!("{key}.{at}"), inner)?;
+                    }
+                }
+            }
             _ => {}
         }
     }
@@ -383,6 +391,13 @@ mod tests {
         let loaded = layers(&text).unwrap().finish().unwrap();
         let url = loaded.config.result_store.config["redis_url"].as_str();
         assert_eq!(url, Some("redis://:s3cret@host/0"));
+        let listed = format!(
+            "[[result_store.config.members]]\nurl = \"${{file:{}}}\"",
+            file.path().display()
+        );
+        let loaded = layers(&listed).unwrap().finish().unwrap();
+        let members = loaded.config.result_store.config["members"].as_array();
+        assert_eq!(members.unwrap()[0]["url"].as_str(), Some("s3cret"));
         let error = layers("[broker]\nurl = \"${env:WARREN_NOT_THERE}\"")
             .unwrap()
             .finish();

@@ -1,13 +1,14 @@
 //! The settings, their defaults and their meaning.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    broker::{BrokerError, BrokerSettings, QueueName, QueueType},
+    broker::{BrokerError, BrokerSettings, BrokerTls, QueueName, QueueType},
     client::DEFAULT_QUEUE,
     function::command::FunctionConfig,
+    store::StorePolicy,
     worker::WhenFull,
 };
 
@@ -35,6 +36,15 @@ pub struct Config {
 pub struct BrokerConfig {
     /// `amqp://user:password@host:5672/%2f`, `amqps://…`, or `memory://`.
     pub url: String,
+    /// Authorities to trust with `amqps://`, besides those that browsers trust: a PEM file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_ca_file: Option<PathBuf>,
+    /// The certificate to show to a broker that asks for one: a PEM file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// Its private key: a PEM file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key_file: Option<PathBuf>,
     /// The name that the broker's management shows.
     pub connection_name: String,
     /// The longest that one try to connect may take.
@@ -59,6 +69,9 @@ impl Default for BrokerConfig {
     fn default() -> Self {
         Self {
             url: "amqp://guest:guest@localhost:5672/%2f".to_owned(),
+            tls_ca_file: None,
+            tls_cert_file: None,
+            tls_key_file: None,
             connection_name: "warren".to_owned(),
             connect_timeout: Duration::from_secs(10),
             heartbeat: Duration::from_secs(30),
@@ -78,6 +91,11 @@ impl BrokerConfig {
     pub fn settings(&self) -> Result<BrokerSettings, BrokerError> {
         Ok(BrokerSettings {
             url: self.url.parse()?,
+            tls: BrokerTls {
+                ca_file: self.tls_ca_file.clone(),
+                cert_file: self.tls_cert_file.clone(),
+                key_file: self.tls_key_file.clone(),
+            },
             connection_name: self.connection_name.clone(),
             connect_timeout: self.connect_timeout,
             heartbeat: self.heartbeat,
@@ -108,6 +126,8 @@ pub struct WorkerConfig {
     pub shutdown_grace: Duration,
     /// Where results wait while the store is down.
     pub spool: SpoolConfig,
+    /// Whether health and metrics are served.
+    pub health: HealthConfig,
 }
 
 impl Default for WorkerConfig {
@@ -119,8 +139,19 @@ impl Default for WorkerConfig {
             name: None,
             shutdown_grace: Duration::from_secs(30),
             spool: SpoolConfig::default(),
+            health: HealthConfig::default(),
         }
     }
+}
+
+/// `[worker.health]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HealthConfig {
+    /// The address to serve `/health` and `/metrics` at, without encryption and to whoever asks;
+    /// not served when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
 }
 
 /// `[worker.spool]`
@@ -162,6 +193,8 @@ pub struct ResultStoreConfig {
     /// The longest that one call of the store may take.
     #[serde(with = "crate::duration_text")]
     pub deadline: Duration,
+    /// The most calls of the store that are under way at once, in this process.
+    pub max_concurrent_calls: NonZeroU32,
     /// Belongs to the store.
     pub config: toml::Table,
 }
@@ -172,6 +205,7 @@ impl Default for ResultStoreConfig {
             store_type: None,
             ttl: Duration::from_secs(24 * 60 * 60),
             deadline: Duration::from_secs(5),
+            max_concurrent_calls: StorePolicy::DEFAULT_MAX_CONCURRENT_CALLS,
             config: toml::Table::new(),
         }
     }

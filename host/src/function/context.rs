@@ -4,11 +4,11 @@ use std::{
     any::{Any, TypeId},
     collections::HashMap,
     fmt,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use warren_plugin_api::{Payload, Text, Timestamp};
 
@@ -70,19 +70,20 @@ struct Inner {
     facts: JobFacts,
     state: Arc<SharedState>,
     cancelled: CancellationToken,
-    progress: watch::Sender<Payload>,
+    progress: Mutex<Payload>,
+    progress_reported: Notify,
 }
 
 impl JobContext {
     /// A context for one run. `cancelled` tells the function to stop.
     pub fn new(facts: JobFacts, state: Arc<SharedState>, cancelled: CancellationToken) -> Self {
-        let progress = watch::Sender::new(Payload::empty());
         Self {
             inner: Arc::new(Inner {
                 facts,
                 state,
                 cancelled,
-                progress,
+                progress: Mutex::default(),
+                progress_reported: Notify::new(),
             }),
         }
     }
@@ -119,12 +120,25 @@ impl JobContext {
     /// The value is not one that JSON can hold.
     pub fn set_progress(&self, progress: &impl Serialize) -> Result<(), JobError> {
         let json = serde_json::to_vec(progress)?;
-        self.inner.progress.send_replace(json.into());
+        *self.latest_progress() = json.into();
+        self.inner.progress_reported.notify_one();
         Ok(())
     }
 
-    /// The progress reported so far; changes when more is.
-    pub fn progress(&self) -> watch::Receiver<Payload> {
-        self.inner.progress.subscribe()
+    /// The latest progress that was reported; empty when there was none.
+    pub fn progress(&self) -> Payload {
+        self.latest_progress().clone()
+    }
+
+    /// Waits for a report of progress that no earlier call has returned for. For one task at a
+    /// time; cancel safe.
+    pub(crate) async fn progress_reported(&self) {
+        self.inner.progress_reported.notified().await;
+    }
+
+    fn latest_progress(&self) -> MutexGuard<'_, Payload> {
+        // No code that holds the lock can panic.
+        let progress = self.inner.progress.lock();
+        progress.unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,6 +13,9 @@ pub mod header {
     pub const MAX_RETRIES: &str = "x-warren-max-retries";
     /// Integer: for how many milliseconds the job's result is kept.
     pub const RESULT_TTL_MS: &str = "x-warren-result-ttl-ms";
+    /// A JSON object, [`ReplayedFrom`](crate::job::ReplayedFrom): the dead letter that this
+    /// message was before it was sent again.
+    pub const REPLAYED_FROM: &str = "x-warren-replayed-from";
     /// Integer, set by quorum queues: how often the message was handed over and not answered.
     pub const DELIVERY_COUNT: &str = "x-delivery-count";
     /// Dead letters: the error's type.
@@ -25,6 +28,12 @@ pub mod header {
     pub const FAILED_AT: &str = "x-failed-at";
     /// Dead letters: the job's id, `unknown` or `parse_failed`.
     pub const JOB_ID: &str = "x-job-id";
+
+    /// Whether a header tells Warren something, or those who look at a dead letter. It is among
+    /// the last to be left out where not all fit.
+    pub fn is_known(name: &str) -> bool {
+        name.starts_with("x-warren-") || (is_of_a_delivery(name) && name != "x-death")
+    }
 
     /// Whether a header is about one delivery or one failure, so that a job that is sent again
     /// as new must not keep it. The others are its producer's.

@@ -43,6 +43,9 @@ pub struct JobMessage {
     pub defer_until: Option<Timestamp>,
     /// Not to be run after this time.
     pub expires: Option<Timestamp>,
+    /// Whether the message itself says its id and its time: of one that does not, each delivery
+    /// looks like another job.
+    pub is_identified: bool,
 }
 
 impl JobMessage {
@@ -63,6 +66,7 @@ impl JobMessage {
             queue_name: queue_name.into(),
             defer_until: None,
             expires: None,
+            is_identified: true,
         }
     }
 
@@ -143,6 +147,9 @@ impl JobMessage {
             queue_name: required(Key::QueueName)?,
             defer_until: fields.nullable_time(Key::DeferUntil)?,
             expires: fields.nullable_time(Key::Expires)?,
+            is_identified: [Key::JobId, Key::EnqueueTime]
+                .into_iter()
+                .all(|key| fields.range(key).is_some()),
         })
     }
 
@@ -285,6 +292,11 @@ mod tests {
         );
         assert_eq!((message.job_try, message.status), (1, Status::Queued));
         assert_eq!(message.enqueue_time, RECEIVED);
+        assert!(!message.is_identified);
+        let named = parse(r#"{"function":"add","queue_name":"q","job_id":"j"}"#).unwrap();
+        assert!(!named.is_identified, "another job may have the same id");
+        let sent_on = JobMessage::parse(&message.to_body(), RECEIVED).unwrap();
+        assert!(sent_on.is_identified);
     }
 
     #[test]

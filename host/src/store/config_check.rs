@@ -85,10 +85,13 @@ fn dotted(pointer: &str) -> String {
 fn known_keys(schema: &Value, pointer: &str) -> Vec<String> {
     let mut here = schema;
     for step in pointer.split('/').filter(|step| !step.is_empty()) {
-        let Some(next) = resolve(schema, here)
-            .get("properties")
-            .and_then(|all| all.get(step))
-        else {
+        let table = resolve(schema, here);
+        let next = match step.parse::<usize>() {
+            // A place in a list.
+            Ok(_) => table.get("items"),
+            Err(_) => table.get("properties").and_then(|all| all.get(step)),
+        };
+        let Some(next) = next else {
             return Vec::new();
         };
         here = next;
@@ -137,7 +140,8 @@ mod tests {
             "additionalProperties": false,
             "properties": {
                 "redis_url": { "type": "string" },
-                "pool": { "anyOf": [{ "$ref": "#/$defs/Pool" }, { "type": "null" }] }
+                "pool": { "anyOf": [{ "$ref": "#/$defs/Pool" }, { "type": "null" }] },
+                "pools": { "type": "array", "items": { "$ref": "#/$defs/Pool" } }
             },
             "$defs": {
                 "Pool": {
@@ -155,6 +159,16 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].key, "redis_ulr");
         assert_eq!(found[0].suggestion.as_deref(), Some("redis_url"));
+    }
+
+    #[test]
+    fn a_wrong_key_in_a_list_of_tables_is_named_too() {
+        let found = problems(
+            &schema(),
+            &json!({ "pools": [{}, { "max_conections": 1 }] }),
+        );
+        assert_eq!(found[0].key, "pools.1.max_conections");
+        assert_eq!(found[0].suggestion.as_deref(), Some("max_connections"));
     }
 
     #[test]

@@ -1,30 +1,53 @@
-//! The guard around an opened store: a deadline on every call, and its limits checked first.
+//! The guard around an opened store: its limits checked first, a deadline on every call, and no
+//! more calls at once than a store that hangs may hold.
 
 use std::{
+    num::NonZeroU32,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use serde_json::Value;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
 use warren_plugin_api::{
-    BatchResult, Capabilities, CompletionSink, Cursor, Filter, Health, Page, Record, Stats, Status,
-    StoreError, StoreObject, StoreResult, Text, Timestamp, Write, WriteOutcome,
+    BatchResult, Capabilities, CompletionSink, Cursor, ErrorClass, Filter, Health, Page, Record,
+    Stats, Status, StoreError, StoreObject, StoreResult, Text, Timestamp, Write, WriteOutcome,
 };
 
-use super::{OpenError, StoreType, late_opening::LateOpening};
+use super::{
+    OpenError, StoreType,
+    breaker::Breaker,
+    calls::{Calls, Operation},
+    late_opening::LateOpening,
+    open::{OPEN_DEADLINE, Opened},
+    report::{MemberHandle, StoreReport},
+    size_limit::SizeLimit,
+};
 
 /// How much patience the host has with a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StorePolicy {
     /// The longest that one call may take; afterwards it counts as `unavailable`.
     pub deadline: Duration,
+    /// How many calls may be under way at once. Those beyond wait for their turn, within their
+    /// deadline, and then count as `unavailable`: so a store that hangs holds no more than these.
+    pub max_concurrent_calls: NonZeroU32,
+}
+
+impl StorePolicy {
+    /// How many calls may be under way at once, unless somebody says otherwise.
+    pub const DEFAULT_MAX_CONCURRENT_CALLS: NonZeroU32 = NonZeroU32::MIN.saturating_add(127);
 }
 
 impl Default for StorePolicy {
-    /// 5 seconds a call.
+    /// 5 seconds a call, 128 calls at once.
     fn default() -> Self {
         Self {
             deadline: Duration::from_secs(5),
+            max_concurrent_calls: Self::DEFAULT_MAX_CONCURRENT_CALLS,
         }
     }
 }
@@ -36,6 +59,8 @@ impl Default for StorePolicy {
 #[derive(Debug, Clone)]
 pub struct Store {
     shared: Arc<Shared>,
+    /// Calls through this handle are made only while it is closed.
+    breaker: Option<Arc<Breaker>>,
 }
 
 #[derive(Debug)]
@@ -43,12 +68,14 @@ struct Shared {
     name: String,
     opening: Opening,
     policy: StorePolicy,
+    slots: Semaphore,
+    calls: Calls,
     capabilities: OnceLock<Capabilities>,
 }
 
 #[derive(Debug)]
 enum Opening {
-    Done(StoreObject),
+    Done(Opened),
     Late(Arc<LateOpening>),
 }
 
@@ -62,10 +89,14 @@ impl Store {
         object: StoreObject,
         policy: StorePolicy,
     ) -> StoreResult<Self> {
-        let capabilities = object.capabilities()?;
+        Self::from_opened(name.into(), Opened::from(object), policy)
+    }
+
+    fn from_opened(name: String, opened: Opened, policy: StorePolicy) -> StoreResult<Self> {
+        let capabilities = opened.object.capabilities()?;
         Ok(Self::from_opening(
-            name.into(),
-            Opening::Done(object),
+            name,
+            Opening::Done(opened),
             policy,
             capabilities.into(),
         ))
@@ -81,10 +112,20 @@ impl Store {
         config: Value,
         policy: StorePolicy,
     ) -> Result<Self, OpenError> {
+        Self::open_within_or_later(store_type, config, policy, OPEN_DEADLINE).await
+    }
+
+    /// As [`open_now_or_later`](Self::open_now_or_later), with a deadline for opening it now.
+    pub(super) async fn open_within_or_later(
+        store_type: StoreType,
+        config: Value,
+        policy: StorePolicy,
+        open_deadline: Duration,
+    ) -> Result<Self, OpenError> {
         let name = store_type.manifest.name.clone();
-        let error = match store_type.open(&config).await {
-            Ok(object) => {
-                return Self::new(name.as_str(), object, policy)
+        let error = match store_type.open_whole(open_deadline, &config).await {
+            Ok(opened) => {
+                return Self::from_opened(name.clone(), opened, policy)
                     .map_err(|error| OpenError::Constructor { name, error });
             }
             Err(error) if error.may_pass() => error,
@@ -107,13 +148,78 @@ impl Store {
         policy: StorePolicy,
         capabilities: OnceLock<Capabilities>,
     ) -> Self {
+        // No system can have more calls than that under way.
+        let slots = usize::try_from(policy.max_concurrent_calls.get()).unwrap_or(usize::MAX);
         Self {
             shared: Arc::new(Shared {
                 name,
                 opening,
+                slots: Semaphore::new(slots.min(Semaphore::MAX_PERMITS)),
                 policy,
+                calls: Calls::default(),
                 capabilities,
             }),
+            breaker: None,
+        }
+    }
+
+    /// The same store through a handle that makes no call while `breaker` is not closed, and opens
+    /// it when one fails. It never closes it: that is for whoever tries the store.
+    pub(crate) fn behind(&self, breaker: &Arc<Breaker>) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            breaker: Some(Arc::clone(breaker)),
+        }
+    }
+
+    /// From now on, how long calls take is counted too, here and in the stores it is made of.
+    pub(crate) fn measure(&self) {
+        self.calls().measure();
+        for member in self.members() {
+            member.store.measure();
+        }
+    }
+
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.shared.calls
+    }
+
+    /// How many calls are under way.
+    pub(crate) fn calls_in_flight(&self) -> u64 {
+        let all = u64::from(self.shared.policy.max_concurrent_calls.get());
+        all.saturating_sub(self.shared.slots.available_permits() as u64)
+    }
+
+    /// The stores that it is made of; none as long as it is not open.
+    pub(crate) fn members(&self) -> &[MemberHandle] {
+        match &self.shared.opening {
+            Opening::Done(opened) => &opened.members,
+            Opening::Late(late) => late.opened().map_or(&[], |opened| &opened.members),
+        }
+    }
+
+    /// What became of its calls so far, and of those of the stores it is made of.
+    pub fn report(&self) -> StoreReport {
+        let calls = self.calls();
+        StoreReport {
+            store_type: self.name().to_owned(),
+            part: None,
+            is_open: self.is_open(),
+            breaker: self.breaker.as_ref().map(|breaker| breaker.report()),
+            calls: calls.made.get(),
+            calls_timed_out: calls.timed_out.get(),
+            calls_busy: calls.busy.get(),
+            calls_in_flight: self.calls_in_flight(),
+            max_concurrent_calls: self.shared.policy.max_concurrent_calls.get(),
+            members: self.members().iter().map(MemberHandle::report).collect(),
+        }
+    }
+
+    /// Whether it is open: one that is opened later may turn out to do less than its type can.
+    pub(super) fn is_open(&self) -> bool {
+        match &self.shared.opening {
+            Opening::Done(_) => true,
+            Opening::Late(late) => late.opened().is_some(),
         }
     }
 
@@ -128,7 +234,7 @@ impl Store {
             return self.opened_capabilities(None);
         };
         match late.opened() {
-            Some(object) => self.opened_capabilities(Some(object)),
+            Some(opened) => self.opened_capabilities(Some(&opened.object)),
             None => late.store_type().capabilities(),
         }
     }
@@ -143,68 +249,63 @@ impl Store {
 
     /// See [`ResultStore::put`](warren_plugin_api::ResultStore::put).
     pub async fn put(&self, write: Write) -> StoreResult<WriteOutcome> {
-        self.check_size(&write)?;
-        self.call(async |store| store.put(write).await).await
+        self.size_limit().check(&write)?;
+        self.call(Operation::Put, async |store| store.put(write).await)
+            .await
     }
 
     /// See [`ResultStore::put_many`](warren_plugin_api::ResultStore::put_many). Records over the
     /// store's limit are answered with `too_large` here and not handed to it.
     pub async fn put_many(&self, writes: Vec<Write>) -> BatchResult<WriteOutcome> {
-        if writes.iter().all(|write| self.check_size(write).is_ok()) {
-            return self.call(async |store| store.put_many(writes).await).await;
-        }
-        let mut answers = Vec::with_capacity(writes.len());
-        let mut fitting = Vec::with_capacity(writes.len());
-        for write in writes {
-            match self.check_size(&write) {
-                Ok(()) => {
-                    fitting.push(write);
-                    answers.push(None);
-                }
-                Err(error) => answers.push(Some(Err(error))),
-            }
-        }
-        let mut fitted = self
-            .call(async |store| store.put_many(fitting).await)
-            .await?
-            .into_iter();
-        let missing = || Err(StoreError::internal("the store gave too few answers"));
-        Ok(answers
-            .into_iter()
-            .map(|answer| answer.unwrap_or_else(|| fitted.next().unwrap_or_else(missing)))
-            .collect())
+        let (fitting, refused) = self.size_limit().split(writes);
+        let answers = self
+            .call(Operation::PutMany, async |store| {
+                store.put_many(fitting).await
+            })
+            .await?;
+        Ok(refused.merge(answers))
     }
 
     /// See [`ResultStore::get`](warren_plugin_api::ResultStore::get).
     pub async fn get(&self, job_id: Text) -> StoreResult<Option<Record>> {
-        self.call(async |store| store.get(job_id).await).await
+        self.call(Operation::Get, async |store| store.get(job_id).await)
+            .await
     }
 
     /// See [`ResultStore::get_many`](warren_plugin_api::ResultStore::get_many).
     pub async fn get_many(&self, job_ids: Vec<Text>) -> BatchResult<Option<Record>> {
-        self.call(async |store| store.get_many(job_ids).await).await
+        self.call(Operation::GetMany, async |store| {
+            store.get_many(job_ids).await
+        })
+        .await
     }
 
     /// See [`ResultStore::status`](warren_plugin_api::ResultStore::status).
     pub async fn status(&self, job_id: Text) -> StoreResult<Option<Status>> {
-        self.call(async |store| store.status(job_id).await).await
+        self.call(Operation::Status, async |store| store.status(job_id).await)
+            .await
     }
 
     /// See [`ResultStore::status_many`](warren_plugin_api::ResultStore::status_many).
     pub async fn status_many(&self, job_ids: Vec<Text>) -> BatchResult<Option<Status>> {
-        self.call(async |store| store.status_many(job_ids).await)
-            .await
+        self.call(Operation::StatusMany, async |store| {
+            store.status_many(job_ids).await
+        })
+        .await
     }
 
     /// See [`ResultStore::delete`](warren_plugin_api::ResultStore::delete).
     pub async fn delete(&self, job_id: Text) -> StoreResult<bool> {
-        self.call(async |store| store.delete(job_id).await).await
+        self.call(Operation::Delete, async |store| store.delete(job_id).await)
+            .await
     }
 
     /// See [`ResultStore::delete_many`](warren_plugin_api::ResultStore::delete_many).
     pub async fn delete_many(&self, job_ids: Vec<Text>) -> BatchResult<bool> {
-        self.call(async |store| store.delete_many(job_ids).await)
-            .await
+        self.call(Operation::DeleteMany, async |store| {
+            store.delete_many(job_ids).await
+        })
+        .await
     }
 
     /// See [`ResultStore::scan`](warren_plugin_api::ResultStore::scan).
@@ -214,24 +315,32 @@ impl Store {
         cursor: Option<Cursor>,
         limit: u32,
     ) -> StoreResult<Page> {
-        self.call(async |store| store.scan(filter, cursor, limit).await)
-            .await
+        self.call(Operation::Scan, async |store| {
+            store.scan(filter, cursor, limit).await
+        })
+        .await
     }
 
     /// See [`ResultStore::cleanup_expired`](warren_plugin_api::ResultStore::cleanup_expired).
     pub async fn cleanup_expired(&self, now: Timestamp, limit: u32) -> StoreResult<u64> {
-        self.call(async |store| store.cleanup_expired(now, limit).await)
-            .await
+        self.call(Operation::CleanupExpired, async |store| {
+            store.cleanup_expired(now, limit).await
+        })
+        .await
     }
 
     /// See [`ResultStore::health_check`](warren_plugin_api::ResultStore::health_check).
     pub async fn health_check(&self) -> StoreResult<Health> {
-        self.call(async |store| store.health_check().await).await
+        self.call(Operation::HealthCheck, async |store| {
+            store.health_check().await
+        })
+        .await
     }
 
     /// See [`ResultStore::stats`](warren_plugin_api::ResultStore::stats).
     pub async fn stats(&self) -> StoreResult<Stats> {
-        self.call(async |store| store.stats().await).await
+        self.call(Operation::Stats, async |store| store.stats().await)
+            .await
     }
 
     /// See [`ResultStore::subscribe`](warren_plugin_api::ResultStore::subscribe). Runs until it is
@@ -242,43 +351,87 @@ impl Store {
 
     /// See [`ResultStore::close`](warren_plugin_api::ResultStore::close).
     pub async fn close(&self) -> StoreResult<()> {
-        self.call(async |store| store.close().await).await
+        self.call(Operation::Close, async |store| store.close().await)
+            .await
     }
 
-    fn check_size(&self, write: &Write) -> StoreResult<()> {
-        let Some(limit) = self.capabilities().max_record_bytes else {
-            return Ok(());
-        };
-        let found = write.record.size_bytes();
-        if u64::try_from(found).is_ok_and(|found| found <= limit) {
-            return Ok(());
+    fn size_limit(&self) -> SizeLimit<'_> {
+        SizeLimit {
+            store: self.name(),
+            max_record_bytes: self.capabilities().max_record_bytes,
         }
-        let name = self.name();
-        Err(StoreError::too_large(format!(
-            "the record has {found} bytes, store {name:?} takes at most {limit}"
-        )))
     }
 
     async fn object(&self) -> StoreResult<&StoreObject> {
         match &self.shared.opening {
-            Opening::Done(object) => Ok(object),
+            Opening::Done(opened) => Ok(&opened.object),
             Opening::Late(late) => late.object().await,
         }
     }
 
-    /// Calls the store under the deadline.
+    /// Calls the store: if its breaker lets the call pass, when it is its turn, under the deadline.
     async fn call<T>(
+        &self,
+        operation: Operation,
+        call: impl AsyncFnOnce(&StoreObject) -> StoreResult<T>,
+    ) -> StoreResult<T> {
+        if let Some(refusal) = self.breaker.as_ref().and_then(|breaker| breaker.refusal()) {
+            return Err(refusal);
+        }
+        let began = self.calls().begins();
+        let answer = self.call_in_turn(call).await;
+        let error = answer.as_ref().err();
+        self.calls().ended(operation, began, error);
+        if let (Some(breaker), Some(error)) = (&self.breaker, error)
+            && error.class() == ErrorClass::Unavailable
+            && breaker.failed(error)
+        {
+            let store = self.name();
+            tracing::warn!(store, %error, "the result store failed and is left alone until it is back");
+        }
+        answer
+    }
+
+    async fn call_in_turn<T>(
         &self,
         call: impl AsyncFnOnce(&StoreObject) -> StoreResult<T>,
     ) -> StoreResult<T> {
-        let deadline = self.shared.policy.deadline;
-        tokio::time::timeout(deadline, async { call(self.object().await?).await })
+        let (_slot, left) = match self.shared.slots.try_acquire() {
+            Ok(slot) => (slot, self.shared.policy.deadline),
+            Err(_) => Box::pin(self.wait_for_slot()).await?,
+        };
+        tokio::time::timeout(left, async { call(self.object().await?).await })
             .await
             .unwrap_or_else(|_elapsed| {
-                let name = self.name();
+                self.calls().timed_out.increment();
+                let (name, deadline) = (self.name(), self.shared.policy.deadline);
                 Err(StoreError::unavailable(format!(
-                    "store {name:?} gave no answer within {deadline:?}"
+                    "store {name:?} gave no answer within {deadline:?}: it hangs, or needs a \
+                     longer `deadline`"
                 )))
             })
+    }
+
+    /// Waits for another call to end; returns how much of the deadline is left then.
+    async fn wait_for_slot(&self) -> StoreResult<(SemaphorePermit<'_>, Duration)> {
+        let StorePolicy {
+            deadline,
+            max_concurrent_calls,
+        } = self.shared.policy;
+        let began = Instant::now();
+        match tokio::time::timeout(deadline, self.shared.slots.acquire()).await {
+            // At its deadline a turn comes too late.
+            Ok(Ok(slot)) if began.elapsed() < deadline => {
+                Ok((slot, deadline.saturating_sub(began.elapsed())))
+            }
+            Ok(Ok(_)) | Ok(Err(_)) | Err(_) => {
+                self.calls().busy.increment();
+                let name = self.name();
+                Err(StoreError::unavailable(format!(
+                    "store {name:?} is busy: {max_concurrent_calls} calls are under way, and it \
+                     was not this one's turn within {deadline:?}"
+                )))
+            }
+        }
     }
 }

@@ -10,7 +10,10 @@ use serde_json::Value;
 use tokio::{sync::watch, time::Instant};
 use warren_plugin_api::{ErrorClass, StoreError, StoreObject, StoreResult};
 
-use super::{OpenError, StoreType};
+use super::{
+    OpenError, StoreType,
+    open::{OPEN_DEADLINE, Opened},
+};
 
 /// The wait between two tries to open a store: from the first, doubled up to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
@@ -20,7 +23,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 pub(super) struct LateOpening {
     store_type: StoreType,
     config: Value,
-    object: OnceLock<StoreObject>,
+    opened: OnceLock<Opened>,
     state: Mutex<State>,
 }
 
@@ -41,7 +44,7 @@ impl LateOpening {
         Self {
             store_type,
             config,
-            object: OnceLock::new(),
+            opened: OnceLock::new(),
             state: Mutex::new(State::Resting {
                 error,
                 until: Instant::now() + FIRST_WAIT,
@@ -54,8 +57,8 @@ impl LateOpening {
         &self.store_type
     }
 
-    pub(super) fn opened(&self) -> Option<&StoreObject> {
-        self.object.get()
+    pub(super) fn opened(&self) -> Option<&Opened> {
+        self.opened.get()
     }
 
     /// The store, opened now if need be. Between two tries, the error of the last one at once.
@@ -63,14 +66,14 @@ impl LateOpening {
     /// # Cancel safety
     /// A caller that waits no longer leaves the try to itself, and to others.
     pub(super) async fn object(self: &Arc<Self>) -> StoreResult<&StoreObject> {
-        if let Some(object) = self.object.get() {
-            return Ok(object);
+        if let Some(opened) = self.opened.get() {
+            return Ok(&opened.object);
         }
         let mut trying = self.try_or_join()?;
         // An end without a word is one too.
         let _ = trying.wait_for(|ended| *ended).await;
-        match (self.object.get(), &*self.state()) {
-            (Some(object), _) => Ok(object),
+        match (self.opened.get(), &*self.state()) {
+            (Some(opened), _) => Ok(&opened.object),
             (None, State::Resting { error, .. }) => Err(error.clone()),
             (None, State::Trying(_)) => Err(StoreError::unavailable("the store is being opened")),
         }
@@ -99,11 +102,15 @@ impl LateOpening {
 
     async fn open(&self, wait: Duration) {
         let store = self.store_type.manifest.name.as_str();
-        let error = match self.store_type.open(&self.config).await {
-            Ok(object) => {
+        let error = match self
+            .store_type
+            .open_whole(OPEN_DEADLINE, &self.config)
+            .await
+        {
+            Ok(opened) => {
                 tracing::info!(store, "the result store is open");
                 // Nobody else sets it.
-                let _ = self.object.set(object);
+                let _ = self.opened.set(opened);
                 StoreError::unavailable("the store has just been opened")
             }
             Err(error) if error.may_pass() => unavailable(error),

@@ -6,13 +6,10 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use warren_plugin_api::{ErrorClass, HostContext, LogLevel, StoreError, StoreObject};
 
-use super::{
-    ConfigProblem, StoreRegistry, StoreType,
-    config_check::{nearest, problems},
-};
+use super::{ConfigProblem, StoreRegistry, StoreType, config_check::nearest, report::MemberHandle};
 
 /// How long a store's constructor may take.
-const OPEN_DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const OPEN_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Why a store could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +53,22 @@ pub enum OpenError {
         /// How long it had.
         deadline: Duration,
     },
+}
+
+/// An opened store, with handles of the stores that it is made of.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) object: StoreObject,
+    pub(super) members: Vec<MemberHandle>,
+}
+
+impl From<StoreObject> for Opened {
+    fn from(object: StoreObject) -> Self {
+        Self {
+            object,
+            members: Vec::new(),
+        }
+    }
 }
 
 impl OpenError {
@@ -152,11 +165,6 @@ impl StoreRegistry {
 }
 
 impl StoreType {
-    /// Everything that is wrong with `config` by this store's schema.
-    pub fn config_problems(&self, config: &Value) -> Vec<ConfigProblem> {
-        problems(&self.manifest.config_schema, config)
-    }
-
     /// Opens a store of this type within 30 seconds, after checking `config` against its schema.
     ///
     /// # Errors
@@ -174,6 +182,16 @@ impl StoreType {
         deadline: Duration,
         config: &Value,
     ) -> Result<StoreObject, OpenError> {
+        let opened = self.open_whole(deadline, config).await?;
+        Ok(opened.object)
+    }
+
+    /// As [`open_within`](Self::open_within), with the stores that it is made of.
+    pub(super) async fn open_whole(
+        &self,
+        deadline: Duration,
+        config: &Value,
+    ) -> Result<Opened, OpenError> {
         let name = self.manifest.name.clone();
         let problems = self.config_problems(config);
         if !problems.is_empty() {
@@ -181,13 +199,13 @@ impl StoreType {
         }
         let constructed = self.construct_on_own_thread(config.clone());
         match tokio::time::timeout(deadline, constructed).await {
-            Ok(Ok(object)) => Ok(object),
+            Ok(Ok(opened)) => Ok(opened),
             Ok(Err(error)) => Err(OpenError::Constructor { name, error }),
             Err(_elapsed) => Err(OpenError::ConstructorHangs { name, deadline }),
         }
     }
 
-    async fn construct_on_own_thread(&self, config: Value) -> Result<StoreObject, StoreError> {
+    async fn construct_on_own_thread(&self, config: Value) -> Result<Opened, StoreError> {
         let (sender, receiver) = oneshot::channel();
         let runtime = tokio::runtime::Handle::current();
         let store_type = self.clone();
@@ -210,11 +228,14 @@ impl StoreType {
 
 /// Store plugins have no tracing of ours: their lines come through a callback.
 fn log_to_tracing(store: String) -> HostContext {
-    HostContext::new(move |level, source, message| match level {
-        LogLevel::Trace => tracing::trace!(target: "warren::store", store, source, "{message}"),
-        LogLevel::Debug => tracing::debug!(target: "warren::store", store, source, "{message}"),
-        LogLevel::Info => tracing::info!(target: "warren::store", store, source, "{message}"),
-        LogLevel::Warn => tracing::warn!(target: "warren::store", store, source, "{message}"),
-        LogLevel::Error => tracing::error!(target: "warren::store", store, source, "{message}"),
+    HostContext::new(move |level, source, message| {
+        let source = (!source.is_empty()).then_some(source);
+        match level {
+            LogLevel::Trace => tracing::trace!(target: "warren::store", store, source, "{message}"),
+            LogLevel::Debug => tracing::debug!(target: "warren::store", store, source, "{message}"),
+            LogLevel::Info => tracing::info!(target: "warren::store", store, source, "{message}"),
+            LogLevel::Warn => tracing::warn!(target: "warren::store", store, source, "{message}"),
+            LogLevel::Error => tracing::error!(target: "warren::store", store, source, "{message}"),
+        }
     })
 }

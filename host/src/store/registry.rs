@@ -4,15 +4,18 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
+use futures_util::future::BoxFuture;
 use once_cell::sync::Lazy;
 use serde_json::Value;
 use warren_plugin_api::{
-    CONTRACT_MAJOR, CONTRACT_MINOR, Capabilities, HostContext, Manifest, ResultStore,
+    CONTRACT_MAJOR, CONTRACT_MINOR, Capabilities, HostContext, Manifest, ResultStore, StoreResult,
     loader::{LoadedPlugin, OpenFuture, config_schema_of, open_linked},
 };
+
+use super::{ConfigProblem, compose, config_check::problems, open::Opened};
 
 /// Where a type of store comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub enum Origin {
     Program,
     /// Loaded from this file.
     Plugin(PathBuf),
+    /// Made of other stores, and part of Warren.
+    Combinator,
 }
 
 impl fmt::Display for Origin {
@@ -28,11 +33,15 @@ impl fmt::Display for Origin {
         match self {
             Self::Program => f.write_str("this program"),
             Self::Plugin(path) => write!(f, "{}", path.display()),
+            Self::Combinator => f.write_str("Warren itself"),
         }
     }
 }
 
-type Constructor = Arc<dyn Fn(&Value, &HostContext) -> OpenFuture + Send + Sync>;
+pub(super) type Opening = BoxFuture<'static, StoreResult<Opened>>;
+type Constructor = Arc<dyn Fn(&Value, &HostContext) -> Opening + Send + Sync>;
+/// What else is wrong with a configuration that fits the schema.
+type ConfigCheck = Arc<dyn Fn(&Value) -> Vec<ConfigProblem> + Send + Sync>;
 
 /// One type of store: what it says of itself, and its constructor.
 #[derive(Clone)]
@@ -44,6 +53,7 @@ pub struct StoreType {
     /// Major and minor version of the contract it was built against.
     pub contract: (u32, u32),
     constructor: Constructor,
+    config_check: Option<ConfigCheck>,
 }
 
 impl StoreType {
@@ -53,7 +63,8 @@ impl StoreType {
             manifest: plugin.manifest().clone(),
             origin: Origin::Plugin(plugin.file().path.clone()),
             contract: plugin.file().contract,
-            constructor: Arc::new(move |config, host| plugin.open(config, host)),
+            constructor: Arc::new(move |config, host| single(plugin.open(config, host))),
+            config_check: None,
         }
     }
 
@@ -69,7 +80,34 @@ impl StoreType {
             },
             origin: Origin::Program,
             contract: (CONTRACT_MAJOR, CONTRACT_MINOR),
-            constructor: Arc::new(open_linked::<S>),
+            constructor: Arc::new(|config, host| single(open_linked::<S>(config, host))),
+            config_check: None,
+        }
+    }
+
+    /// A type of store that is made of other stores, which `constructor` opens and
+    /// `config_check` knows.
+    pub(super) fn combinator(
+        manifest: Manifest,
+        constructor: impl Fn(&Value) -> Opening + Send + Sync + 'static,
+        config_check: impl Fn(&Value) -> Vec<ConfigProblem> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            manifest,
+            origin: Origin::Combinator,
+            contract: (CONTRACT_MAJOR, CONTRACT_MINOR),
+            constructor: Arc::new(move |config, _host| constructor(config)),
+            config_check: Some(Arc::new(config_check)),
+        }
+    }
+
+    /// Everything that is wrong with `config` by this store's schema, and by those of the stores
+    /// that it is made of.
+    pub fn config_problems(&self, config: &Value) -> Vec<ConfigProblem> {
+        let found = problems(&self.manifest.config_schema, config);
+        match &self.config_check {
+            Some(check) if found.is_empty() => check(config),
+            _ => found,
         }
     }
 
@@ -78,9 +116,14 @@ impl StoreType {
         &self.manifest.capabilities
     }
 
-    pub(super) fn construct(&self, config: &Value, host: &HostContext) -> OpenFuture {
+    pub(super) fn construct(&self, config: &Value, host: &HostContext) -> Opening {
         (self.constructor)(config, host)
     }
+}
+
+/// The opening of a store that is made of no others.
+fn single(opening: OpenFuture) -> Opening {
+    Box::pin(async move { opening.await.map(Opened::from) })
 }
 
 impl fmt::Debug for StoreType {
@@ -116,7 +159,20 @@ pub struct StoreRegistry {
     types: Arc<Mutex<BTreeMap<String, StoreType>>>,
 }
 
-static GLOBAL: Lazy<StoreRegistry> = Lazy::new(StoreRegistry::new);
+static GLOBAL: Lazy<StoreRegistry> = Lazy::new(StoreRegistry::with_combinators);
+
+/// A registry that does not keep its types: for the types within it.
+#[derive(Debug, Clone)]
+pub(super) struct WeakRegistry(Weak<Mutex<BTreeMap<String, StoreType>>>);
+
+impl WeakRegistry {
+    /// The registry; an empty one when it is gone.
+    pub(super) fn upgrade(&self) -> StoreRegistry {
+        StoreRegistry {
+            types: self.0.upgrade().unwrap_or_default(),
+        }
+    }
+}
 
 /// Registers a store that is linked into this program, in the registry of the whole process.
 ///
@@ -130,6 +186,18 @@ impl StoreRegistry {
     /// A registry without any type.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A registry with the stores that are made of other stores: `tiered`, `fanout`, `failover`.
+    /// Their members are types of this registry.
+    pub fn with_combinators() -> Self {
+        let this = Self::new();
+        let registry = WeakRegistry(Arc::downgrade(&this.types));
+        for store_type in compose::store_types(&registry) {
+            this.lock()
+                .insert(store_type.manifest.name.clone(), store_type);
+        }
+        this
     }
 
     /// The registry of the whole process, which the command line uses.

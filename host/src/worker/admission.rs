@@ -4,18 +4,22 @@ use std::{sync::Arc, time::Duration};
 
 use warren_plugin_api::{Record, Status, Timestamp};
 
-use super::{attempt::LOST_RUNS, run::aborted, shared::Shared};
+use super::{attempt::LOST_RUNS, functions::CountedFunction, run::aborted, shared::Shared};
 use crate::{
-    function::{Function, JobError},
+    function::JobError,
     job::{JobHeaders, JobMessage},
 };
+
+/// From this many hand-overs on, the broker's count alone makes a message one that kills workers.
+/// RabbitMQ 4 gives up a quorum queue's message after as many, unless it is told otherwise.
+const MOST_HAND_OVERS: u32 = 20;
 
 /// What to do with a message that could be read.
 #[derive(Debug)]
 pub(super) enum Admission {
     /// Run it.
     Run {
-        function: Arc<Function>,
+        function: Arc<CountedFunction>,
         lost_runs: u32,
         needs_start_record: bool,
     },
@@ -56,13 +60,22 @@ pub(super) async fn admit(
     let mut lost_runs = 0;
     let suspicious = redelivered || headers.delivery_count > 0;
     if suspicious {
+        if !message.is_identified {
+            // Sent again as it was read now, so that lost runs of it can be counted.
+            return Admission::Defer(Duration::ZERO);
+        }
         tokio::select! {
             () = shared.in_hand.until_let_go(message.job_id.as_text()) => {}
             () = shared.shutdown.stopping() => return Admission::GiveBack,
         }
         match Box::pin(look_up(shared, message, attempt)).await {
-            Found::Nothing => lost_runs = headers.delivery_count,
             Found::Waiting => {}
+            Found::NoTrace
+                if headers.delivery_count >= MOST_HAND_OVERS.max(shared.options.max_lost_runs) =>
+            {
+                return Admission::Fail(handed_over_in_vain(headers.delivery_count));
+            }
+            Found::NoTrace => {}
             Found::Lost(runs) => lost_runs = runs,
             Found::Ended(status) => return Admission::AlreadyEnded(status),
         }
@@ -70,7 +83,7 @@ pub(super) async fn admit(
             return Admission::Fail(worker_lost(lost_runs));
         }
     }
-    match shared.options.functions.get(&message.function) {
+    match shared.live.functions.get(&message.function) {
         Some(function) => Admission::Run {
             function,
             lost_runs,
@@ -89,10 +102,10 @@ fn delay(message: &JobMessage, headers: &JobHeaders, now: Timestamp) -> Option<D
 
 /// What the store says about a job that was handed over before.
 enum Found {
-    /// Nothing, or nothing about this attempt.
-    Nothing,
-    /// The job waits, or was given back in good order.
+    /// No run of it was lost: it waits, or was given back in good order, or no worker began it.
     Waiting,
+    /// Nothing, and a run that was lost may have left no trace.
+    NoTrace,
     /// So many workers started this attempt and were never heard of again.
     Lost(u32),
     /// This attempt has ended.
@@ -102,16 +115,21 @@ enum Found {
 async fn look_up(shared: &Shared, message: &JobMessage, attempt: u32) -> Found {
     let record = match shared.store.get(message.job_id.as_text().clone()).await {
         Ok(Some(record)) => record,
-        Ok(None) => return Found::Nothing,
+        // Who runs a message that was handed over before writes that down first. So a store that
+        // keeps what it is told knows of every such run, while the broker's count rises, too, when
+        // a worker stops or is cut off that held the message and never began it.
+        Ok(None) if shared.store.capabilities().durable => return Found::Waiting,
+        Ok(None) => return Found::NoTrace,
         Err(error) => {
             // A store that is down must not make a job look as if it had killed workers.
             tracing::debug!(%error, "cannot see what became of an earlier delivery");
             return Found::Waiting;
         }
     };
-    // Ids can be used again: only a record of the same enqueueing is about this job.
+    // Ids can be used again: only a record of the same enqueueing is about this job. Any other may
+    // be in the way of what this one writes.
     if record.enqueued_at != Some(message.enqueue_time) {
-        return Found::Nothing;
+        return Found::NoTrace;
     }
     match record.status {
         // A retry is stored after its message was sent: that message carries the job now.
@@ -147,6 +165,16 @@ fn worker_lost(lost_runs: u32) -> JobError {
     JobError::new(
         "WorkerLost",
         format!("{lost_runs} workers died or lost their connection while they ran this job"),
+    )
+}
+
+fn handed_over_in_vain(times: u32) -> JobError {
+    JobError::new(
+        "WorkerLost",
+        format!(
+            "the broker handed this job over {times} times without an answer, and the result store \
+             cannot tell whether it ran"
+        ),
     )
 }
 

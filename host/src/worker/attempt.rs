@@ -8,8 +8,10 @@ use std::{
     time::Duration,
 };
 
-use super::in_hand::Held;
 use warren_plugin_api::{ErrorClass, Payload, Record, Status, StoreError, Text, Timestamp};
+
+use super::in_hand::Held;
+use crate::job::ReplayedFrom;
 
 /// A record of a job that has not ended outlives the job by at least this time.
 const UNFINISHED_TTL: Duration = Duration::from_secs(24 * 3600);
@@ -36,6 +38,8 @@ pub(super) struct Attempt {
     pub(super) result_ttl: Duration,
     /// Workers that were lost while they ran this attempt.
     pub(super) lost_runs: u32,
+    /// The dead letter that the job was before somebody sent it again.
+    pub(super) replayed_from: Option<Box<ReplayedFrom>>,
     /// The latest progress that the function reported.
     pub(super) progress: Mutex<Payload>,
     /// How far the `in_progress` record has come.
@@ -144,6 +148,9 @@ impl Attempt {
 
     fn record(&self) -> Record {
         let mut extra = Vec::new();
+        if let Some(replayed_from) = &self.replayed_from {
+            extra.push(replayed_from.to_extra());
+        }
         if self.lost_runs > 0 {
             extra.push((
                 Text::from(LOST_RUNS),

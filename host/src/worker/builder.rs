@@ -4,9 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use warren_plugin_api::Text;
 
-use super::{
-    Burst, Hooks, Spool, WhenFull, Worker, WorkerError, spool::Spooling, stats::WorkerStats,
-};
+use super::{Burst, Hooks, Spool, WhenFull, Worker, WorkerError, live::Live, spool::Spooling};
 use crate::{
     broker::{Broker, QueueName},
     function::FunctionRegistry,
@@ -130,7 +128,8 @@ impl WorkerBuilder {
 
     /// How many workers one attempt may take down with it before its message goes to the
     /// dead-letter queue. Counted in the job's record, so that a store which all workers share is
-    /// needed; on quorum queues RabbitMQ's own count stands in for a missing record. Default: 3.
+    /// needed. Where it may have been forgotten, RabbitMQ's own count stands in on quorum queues,
+    /// from 20 on: it rises for messages that no worker began, too. Default: 3.
     pub fn max_lost_runs(mut self, max: u32) -> Self {
         self.options.max_lost_runs = max;
         self
@@ -196,10 +195,10 @@ impl WorkerBuilder {
             return invalid("max_lost_runs", &0, "1 or more");
         }
         Ok(Worker {
+            live: Arc::new(Live::new(&self.broker, &self.store, options)),
             broker: self.broker,
             store: self.store,
             options: self.options,
-            stats: WorkerStats::default(),
         })
     }
 }

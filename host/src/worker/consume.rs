@@ -10,10 +10,19 @@ use tokio::{
 use tracing::Instrument;
 
 use super::{
-    Shutdown, Worker, WorkerError, WorkerReport, burst::BurstWatch, cleanup, execute::execute,
-    hooks::StartupContext, results::ResultWriter, shared::Shared,
+    Shutdown, Worker, WorkerError, WorkerReport,
+    burst::BurstWatch,
+    cleanup,
+    execute::execute,
+    hooks::StartupContext,
+    live::{Ends, Phase},
+    results::ResultWriter,
+    shared::Shared,
 };
-use crate::broker::{Consumer, Delivery, Settle};
+use crate::{
+    announcer::Announcer,
+    broker::{Consumer, Delivery, Settle},
+};
 
 /// How long interrupted jobs may take to let go before the worker ends without them.
 const LET_GO: Duration = Duration::from_secs(5);
@@ -52,8 +61,9 @@ async fn run_here(worker: Worker, shutdown: Shutdown) -> Result<WorkerReport, Wo
         broker,
         store,
         options,
-        stats,
+        live,
     } = worker;
+    let _ends = Ends(&live);
     let concurrency = options.concurrency;
     for queue in &options.queues {
         broker.declare(queue).await?;
@@ -61,12 +71,18 @@ async fn run_here(worker: Worker, shutdown: Shutdown) -> Result<WorkerReport, Wo
     let spooling = options.spooling.clone();
     let (results, writer) = ResultWriter::new(
         store.clone(),
+        Announcer::new(store.clone(), Some(broker.clone())),
         options.worker.clone(),
         spooling,
-        stats.clone(),
+        live.stats.clone(),
+        Arc::clone(&live.breaker),
     );
     let shared = Arc::new(Shared::new(
-        broker, store, options, results, stats, shutdown,
+        broker,
+        options,
+        results,
+        Arc::clone(&live),
+        shutdown,
     ));
     start_up(&shared).await?;
 
@@ -81,6 +97,10 @@ async fn run_here(worker: Worker, shutdown: Shutdown) -> Result<WorkerReport, Wo
         AbortOnDrop(tokio::spawn(async move {
             aborts.follow(control, &in_hand).await
         }))
+    };
+    let follower = {
+        let live = Arc::clone(&live);
+        AbortOnDrop(tokio::spawn(async move { live.follow_broker().await }))
     };
     let options = &shared.options;
     let mut consumer = shared
@@ -97,13 +117,15 @@ async fn run_here(worker: Worker, shutdown: Shutdown) -> Result<WorkerReport, Wo
         "worker started"
     );
 
+    live.enter(Phase::Running);
     let slots = Arc::new(Semaphore::new(concurrency));
     let stop = consume(&shared, &mut consumer, &slots).await;
+    live.enter(Phase::Stopping);
     tracing::info!(reason = ?stop, "no more jobs are started");
     give_back_unstarted(&shared, &mut consumer).await;
     finish_running(&shared, &slots).await;
     let report = end(shared, writer).await;
-    drop((cleanup, aborts, consumer));
+    drop((cleanup, aborts, follower, consumer));
     match stop {
         Stop::ConsumerEnded => Err(WorkerError::ConsumerEnded),
         Stop::WriterEnded => Err(WorkerError::ResultWriterEnded),
@@ -166,6 +188,9 @@ async fn consume(shared: &Arc<Shared>, consumer: &mut Consumer, slots: &Arc<Sema
         };
         if let Some(burst) = &mut burst {
             burst.busy();
+        }
+        if delivery.redelivered {
+            shared.stats.0.redelivered.increment();
         }
         tokio::spawn(run_in_slot(Arc::clone(shared), delivery, slot));
     }

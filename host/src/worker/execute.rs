@@ -12,6 +12,7 @@ use warren_plugin_api::{Status, Text, Timestamp, Write};
 use super::{
     admission::{Admission, admit},
     attempt::{Attempt, Ending, LiveRecord},
+    functions::CountedFunction,
     hand_over::hand_over,
     hooks::{JobEnd, JobInfo},
     outcome::{Outcome, Verdict, decide},
@@ -20,15 +21,14 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    broker::{Acker, Delivery, HeaderValue, Headers, Publish, Settle},
-    function::Function,
-    job::{HeaderRef, JobHeaders, JobMessage, UnreadableMessage, attempt},
+    broker::{Acker, Delivery, Publish, Settle},
+    job::{JobHeaders, JobMessage, UnreadableMessage, attempt},
 };
 
 /// Handles `delivery` and answers it; the answer may come later, from the result writer.
 pub(super) async fn execute(shared: Arc<Shared>, delivery: Delivery) {
     let now = Timestamp::now();
-    let headers = job_headers(&delivery.headers);
+    let headers = delivery.headers.of_job();
     match JobMessage::parse_limited(&delivery.body, now, shared.options.max_body_bytes) {
         Ok(message) => {
             let number = attempt(message.job_try, &headers);
@@ -116,10 +116,11 @@ impl Job {
     async fn run(
         self: Box<Self>,
         message: Box<JobMessage>,
-        function: Arc<Function>,
+        counted: Arc<CountedFunction>,
         lost_runs: u32,
         needs_start_record: bool,
     ) {
+        let function = &counted.function;
         let shared = Arc::clone(&self.shared);
         let started_at = Timestamp::now();
         let stop = shared.cancel_jobs.child_token();
@@ -152,7 +153,7 @@ impl Job {
 
         let began = Instant::now();
         shared.stats.0.running.increment();
-        let run = call(&shared, &self.delivery.queue, &attempt, &function, stop).await;
+        let run = call(&shared, &self.delivery.queue, &attempt, function, stop).await;
         shared.stats.0.running.decrement();
         let duration = began.elapsed();
 
@@ -164,7 +165,8 @@ impl Job {
                     &self.headers,
                     Some(&function.policy.retry),
                 );
-                self.conclude(outcome, Some(message), attempt, Some(duration), info)
+                let ran = Some((&*counted, duration));
+                self.conclude(outcome, Some(message), attempt, ran, info)
                     .await;
             }
             Run::Interrupted => self.give_back(attempt),
@@ -211,6 +213,7 @@ impl Job {
                 .result_ttl
                 .unwrap_or(self.shared.options.result_ttl),
             lost_runs: 0,
+            replayed_from: self.delivery.headers.replayed_from().map(Box::new),
             progress: Mutex::default(),
             live: LiveRecord::default(),
             _held: None,
@@ -232,9 +235,10 @@ impl Job {
         outcome: Outcome,
         message: Option<Box<JobMessage>>,
         attempt: Arc<Attempt>,
-        duration: Option<Duration>,
+        ran: Option<(&CountedFunction, Duration)>,
         info: Option<Arc<JobInfo>>,
     ) {
+        let duration = ran.map(|(_, duration)| duration);
         let finished_at = Timestamp::now();
         let times = Times {
             started_at: attempt.started_at,
@@ -250,6 +254,13 @@ impl Job {
             };
         }
         self.count(&outcome);
+        match ran {
+            Some((counted, _)) => counted.jobs.count(outcome.status, duration),
+            None => {
+                let functions = &self.shared.live.functions;
+                functions.count_unrun(&attempt.function, outcome.status);
+            }
+        }
         let end = info.map(|job| JobEnd {
             job,
             status: outcome.status,
@@ -348,6 +359,7 @@ impl Job {
             started_at: None,
             result_ttl: ttl.unwrap_or(self.shared.options.result_ttl),
             lost_runs: 0,
+            replayed_from: self.delivery.headers.replayed_from().map(Box::new),
             progress: Mutex::default(),
             live: LiveRecord::default(),
             _held: None,
@@ -393,18 +405,6 @@ impl Job {
             counters.dead_lettered.increment();
         }
     }
-}
-
-fn job_headers(headers: &Headers) -> JobHeaders {
-    JobHeaders::read(|name| {
-        headers.get(name).map(|value| match value {
-            HeaderValue::Int(number) => HeaderRef::Int(*number),
-            HeaderValue::Text(text) => HeaderRef::Text(text),
-            HeaderValue::Bool(_) | HeaderValue::Float(_) | HeaderValue::Other(_) => {
-                HeaderRef::Other
-            }
-        })
-    })
 }
 
 fn settle(acker: Acker, answer: Settle) {

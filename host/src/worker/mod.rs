@@ -22,9 +22,12 @@ mod consume;
 mod disk_spool;
 mod error;
 mod execute;
+mod functions;
 mod hand_over;
+mod health;
 mod hooks;
 mod in_hand;
+mod live;
 mod outcome;
 mod replay;
 mod resend;
@@ -45,11 +48,17 @@ pub use builder::WorkerBuilder;
 pub use burst::Burst;
 pub use disk_spool::{DiskSpool, SpoolError, Survey};
 pub use error::WorkerError;
+pub use health::{
+    BrokerHealth, HealthError, HealthReport, HealthServer, HealthStatus, JobsHealth, NotTaking,
+    SpoolHealth, WorkerHealth,
+};
 pub use hooks::{HookError, HookResult, Hooks, JobEnd, JobInfo, StartupContext};
 pub use replay::{Brought, bring_to_store};
 pub use shutdown::Shutdown;
 pub use spool::{MemorySpool, Spool, Spooled, WhenFull, Window};
 pub use stats::{WorkerReport, WorkerStats};
+
+use std::sync::Arc;
 
 use crate::{broker::Broker, store::Store};
 
@@ -59,7 +68,7 @@ pub struct Worker {
     broker: Broker,
     store: Store,
     options: builder::Options,
-    stats: WorkerStats,
+    live: Arc<live::Live>,
 }
 
 impl Worker {
@@ -75,7 +84,12 @@ impl Worker {
 
     /// The live counts, from before [`run`](Self::run) until after it.
     pub fn stats(&self) -> WorkerStats {
-        self.stats.clone()
+        self.live.stats.clone()
+    }
+
+    /// How the worker is, from before [`run`](Self::run) until after it.
+    pub fn health(&self) -> WorkerHealth {
+        WorkerHealth::of(Arc::clone(&self.live))
     }
 
     /// Runs jobs until `shutdown` asks to stop or, in burst mode, until nothing is left.

@@ -11,7 +11,7 @@ use super::{
     results::{MAX_BATCH_BYTES, REPLAY_PAUSE as PAUSE},
     spool::{Spool, Spooled, Window},
 };
-use crate::store::Store;
+use crate::{announcer::Announcer, broker::Broker, store::Store};
 
 /// The most records of one batch.
 const MAX_BATCH: usize = 512;
@@ -23,6 +23,7 @@ const LONGEST_REST: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub(super) struct Replay {
     store: Store,
+    announcer: Announcer,
     spool: Arc<dyn Spool>,
     /// How many records are offered at once: fewer after each batch that the store did not take,
     /// so that one which is too much for a call does not stop the others for ever.
@@ -60,9 +61,10 @@ enum Fate {
 }
 
 impl Replay {
-    pub(super) fn new(store: Store, spool: Arc<dyn Spool>) -> Self {
+    pub(super) fn new(store: Store, announcer: Announcer, spool: Arc<dyn Spool>) -> Self {
         Self {
             store,
+            announcer,
             spool,
             batch: MAX_BATCH,
             resting: HashMap::new(),
@@ -159,6 +161,7 @@ impl Replay {
         round: &mut Round,
     ) {
         let mut done = Vec::with_capacity(spooled.len());
+        let mut ended = Vec::new();
         for (Spooled { key, write }, answer) in spooled.into_iter().zip(answers) {
             let answer = match answer {
                 Some(answer) => answer,
@@ -167,6 +170,9 @@ impl Replay {
             match self.fate(write.clone(), answer).await {
                 Fate::Taken => {
                     round.taken += 1;
+                    if write.record.status.is_terminal() {
+                        ended.push(write.record.job_id);
+                    }
                     done.push(key);
                 }
                 Fate::Refused => {
@@ -187,6 +193,7 @@ impl Replay {
         if round.taken > 0 {
             self.batch = (self.batch * 2).min(MAX_BATCH);
         }
+        self.announcer.ended(ended);
         for key in &done {
             self.resting.remove(key);
         }
@@ -259,15 +266,18 @@ pub struct Brought {
 }
 
 /// Brings everything in `spool` to `store`; `progress` is told how many records each step was.
+/// Over `broker`, clients that wait for these jobs are told; without one they find out later.
 ///
 /// # Errors
 /// The store takes no more; what it has not taken stays in the spool.
 pub async fn bring_to_store(
     store: &Store,
+    broker: Option<&Broker>,
     spool: &DiskSpool,
     progress: impl Fn(u64),
 ) -> StoreResult<Brought> {
-    let mut replay = Replay::new(store.clone(), Arc::new(spool.clone()));
+    let announcer = Announcer::new(store.clone(), broker.cloned());
+    let mut replay = Replay::new(store.clone(), announcer, Arc::new(spool.clone()));
     let mut brought = Brought::default();
     while !spool.is_empty() {
         let round = replay.round().await;

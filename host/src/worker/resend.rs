@@ -10,10 +10,6 @@ use crate::{
     job::{JobMessage, Reason, header},
 };
 
-/// The most bytes of incoming headers that are sent on. All headers of a message must fit into
-/// one AMQP frame, of 128 KiB as a rule.
-const MAX_HEADER_BYTES: usize = 64 * 1024;
-
 /// When an attempt started and ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
@@ -40,11 +36,8 @@ pub(super) fn retry(
         ..message
     };
     let mut headers = job_headers_of(delivery);
-    headers.insert(
-        header::RETRY_COUNT.to_owned(),
-        HeaderValue::Int(i64::from(number)),
-    );
-    publish(delivery.queue.clone(), &message, headers, retry.after)
+    headers.insert(header::RETRY_COUNT, HeaderValue::Int(i64::from(number)));
+    publish(delivery, &message, headers, retry.after)
 }
 
 /// The same attempt of `message` again, later.
@@ -61,12 +54,9 @@ pub(super) fn deferred(
     };
     let mut headers = job_headers_of(delivery);
     let retries = i64::from(number.saturating_sub(1));
-    headers.insert(header::RETRY_COUNT.to_owned(), HeaderValue::Int(retries));
-    headers.insert(
-        header::CLIENT_DELAYED.to_owned(),
-        HeaderValue::Text("true".to_owned()),
-    );
-    publish(delivery.queue.clone(), &message, headers, delay)
+    headers.insert(header::RETRY_COUNT, HeaderValue::Int(retries));
+    headers.insert(header::CLIENT_DELAYED, HeaderValue::Text("true".to_owned()));
+    publish(delivery, &message, headers, delay)
 }
 
 /// The message as it came, with the reason why it failed for good.
@@ -91,24 +81,29 @@ pub(super) fn dead_letter(
     };
     let mut headers = sendable(&delivery.headers);
     for (name, value) in reason.headers() {
-        headers.insert(name.to_owned(), HeaderValue::Text(value));
+        headers.insert(name, HeaderValue::Text(value));
     }
     Publish {
         queue,
         body: delivery.body.clone(),
         headers,
         delay: Duration::ZERO,
-        priority: 0,
+        priority: delivery.priority,
     }
 }
 
-fn publish(queue: QueueName, message: &JobMessage, headers: Headers, delay: Duration) -> Publish {
+fn publish(
+    delivery: &Delivery,
+    message: &JobMessage,
+    headers: Headers,
+    delay: Duration,
+) -> Publish {
     Publish {
-        queue,
+        queue: delivery.queue.clone(),
         body: message.to_body(),
         headers,
         delay,
-        priority: 0,
+        priority: delivery.priority,
     }
 }
 
@@ -119,23 +114,7 @@ fn job_headers_of(delivery: &Delivery) -> Headers {
     headers
 }
 
-/// Those headers that can be sent again, as many as fit.
+/// Those headers that can be sent again. The broker leaves out what does not fit.
 fn sendable(headers: &Headers) -> Headers {
-    let mut room = MAX_HEADER_BYTES;
-    let fits = |name: &str, value: &HeaderValue| {
-        let bytes = match value {
-            HeaderValue::Text(text) => name.len() + text.len(),
-            HeaderValue::Int(_) | HeaderValue::Bool(_) | HeaderValue::Float(_) => name.len() + 8,
-            HeaderValue::Other(_) => return false,
-        };
-        let fits = bytes <= room;
-        room = room.saturating_sub(if fits { bytes } else { 0 });
-        fits
-    };
-    let mut fits = fits;
-    headers
-        .iter()
-        .filter(|(name, value)| fits(name, value))
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
+    headers.copy_of(|_, value| !matches!(value, HeaderValue::Other(_)))
 }

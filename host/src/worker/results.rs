@@ -27,8 +27,9 @@ use super::{
     store_state::StoreState,
 };
 use crate::{
+    announcer::Announcer,
     broker::{Acker, Settle},
-    store::Store,
+    store::{Breaker, Store},
 };
 
 /// The most records of one batch.
@@ -133,6 +134,11 @@ impl Ended {
         record
     }
 
+    fn is_end_of_job(&self) -> bool {
+        let ending = self.ending.as_ref();
+        ending.is_some_and(|ending| ending.status.is_terminal())
+    }
+
     /// Answers the delivery. An answer that comes too late is no loss: the broker delivers the
     /// message again, and the stored record tells what became of it.
     fn answer(self) {
@@ -148,6 +154,7 @@ impl Ended {
 /// The task that owns all writing. See the module's text.
 pub(super) struct ResultWriter {
     store: Store,
+    announcer: Announcer,
     worker: Text,
     spool: Arc<dyn Spool>,
     when_full: WhenFull,
@@ -187,16 +194,20 @@ enum Step {
 impl ResultWriter {
     pub(super) fn new(
         store: Store,
+        announcer: Announcer,
         worker: Text,
         spooling: Spooling,
         stats: WorkerStats,
+        breaker: Arc<Breaker>,
     ) -> (ResultSender, Self) {
         let (sender, inbox) = unbounded_channel();
-        let state = StoreState::new(store.name());
+        let state = StoreState::new(store.name(), breaker);
         let Spooling { spool, when_full } = spooling;
-        let replay = Some(Replay::new(store.clone(), Arc::clone(&spool)));
+        let replay = Replay::new(store.clone(), announcer.clone(), Arc::clone(&spool));
+        let replay = Some(replay);
         let writer = Self {
             store,
+            announcer,
             worker,
             spool,
             when_full,
@@ -233,6 +244,7 @@ impl ResultWriter {
                     self.gather().await;
                 }
                 () = wait_until(wake_at) => self.wake(),
+                () = self.state.fails() => {}
             }
         }
         self.replay_the_rest().await
@@ -369,6 +381,7 @@ impl ResultWriter {
         let answers: Vec<_> = match outcome {
             Ok(answers) => {
                 self.state.succeeded();
+                self.stats.0.results_waiting.set(self.waiting.len() as u64);
                 answers
             }
             Err(error) => {
@@ -377,11 +390,21 @@ impl ResultWriter {
             }
         };
         let mut answers = answers.into_iter().skip(running.len());
+        let mut stored = 0;
         let mut to_keep = Vec::new();
+        let mut to_announce = Vec::new();
+        let announces = self.announcer.announces_ends();
         for ended in ended {
             let too_few = || Err(StoreError::internal("the store gave too few answers"));
             match answers.next().unwrap_or_else(too_few) {
-                Ok(WriteOutcome::Written | WriteOutcome::Stale) => ended.answer(),
+                Ok(WriteOutcome::Written | WriteOutcome::Stale) => {
+                    // Stale too: it may be what this worker wrote and never heard of.
+                    stored += u64::from(ended.ending.is_some());
+                    if announces && ended.is_end_of_job() {
+                        to_announce.push(ended.attempt.job_id.clone());
+                    }
+                    ended.answer();
+                }
                 Err(error) if error.class().may_pass() => {
                     self.stats.0.store_failures.increment();
                     to_keep.push(ended);
@@ -389,6 +412,8 @@ impl ResultWriter {
                 Err(error) => self.refused(ended, error),
             }
         }
+        self.stats.0.results_stored.add(stored);
+        self.announcer.ended(to_announce);
         self.keep(to_keep);
     }
 
@@ -405,9 +430,13 @@ impl ResultWriter {
         // Others may be resting for much longer.
         self.replay_at = self.replay_at.min(Instant::now() + REPLAY_PAUSE);
         kept.into_iter().for_each(Ended::answer);
-        if left.is_empty() {
-            return;
+        if !left.is_empty() {
+            self.no_room_for(left);
         }
+        self.stats.0.results_waiting.set(self.waiting.len() as u64);
+    }
+
+    fn no_room_for(&mut self, left: Vec<Ended>) {
         match self.when_full {
             WhenFull::Stop => {
                 self.waiting.extend(left);
@@ -479,6 +508,7 @@ impl ResultWriter {
 
     fn finish_replay(&mut self, replay: Replay, round: Round) {
         self.replay = Some(replay);
+        self.stats.0.results_replayed.add(round.taken as u64);
         self.stats.0.results_lost.add(round.lost as u64);
         if let Some(error) = &round.error {
             self.stats.0.store_failures.increment();
@@ -495,6 +525,7 @@ impl ResultWriter {
             && !self.spool.is_empty()
         {
             let round = replay.round().await;
+            self.stats.0.results_replayed.add(round.taken as u64);
             self.stats.0.results_lost.add(round.lost as u64);
             if round.taken == 0 && !round.is_smaller {
                 break;

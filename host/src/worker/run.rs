@@ -3,23 +3,16 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
-    time::Instant,
-};
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::CancellationToken;
-use warren_plugin_api::{Payload, Timestamp};
+use warren_plugin_api::Timestamp;
 
-use super::{
-    attempt::Attempt, hooks::panic_text, outcome::Verdict, results::ResultSender, shared::Shared,
-};
+use super::{attempt::Attempt, hooks::panic_text, outcome::Verdict, shared::Shared};
 use crate::{
     broker::QueueName,
     function::{Call, Function, JobContext, JobError, JobFacts},
 };
 
-/// How often a running job's record is written again, to show that its worker is alive.
-const HEARTBEAT: Duration = Duration::from_secs(30);
 /// The shortest time between two writes of a job's progress.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(250);
 
@@ -55,9 +48,8 @@ pub(super) async fn call(
         deadline: Some(Timestamp::now().saturating_add(timeout)),
     };
     let context = JobContext::new(facts, shared.options.functions.state(), stop.clone());
-    let mut progress = context.progress();
     let call = Call {
-        context,
+        context: context.clone(),
         args: attempt.args.clone(),
         kwargs: attempt.kwargs.clone(),
     };
@@ -74,12 +66,12 @@ pub(super) async fn call(
             })
         }
         () = stop.cancelled() => stopped(shared),
-        () = report_progress(&shared.results, attempt, &mut progress) => Run::Interrupted,
+        () = report_progress(shared, attempt, Some(&context)) => Run::Interrupted,
     };
     // What the function has left running, such as a thread of its own, is told to end.
     stop.cancel();
     drop(slot);
-    attempt.set_progress(progress.borrow().clone());
+    attempt.set_progress(context.progress());
     run
 }
 
@@ -103,33 +95,29 @@ async fn slot(
     let Some(slots) = function.handler.slots() else {
         return Some(None);
     };
-    let mut no_progress = watch::channel(Payload::empty()).1;
     tokio::select! {
         biased;
         // Nobody closes the semaphore.
         slot = slots.acquire_owned() => Some(slot.ok()),
         () = stop.cancelled() => None,
-        () = report_progress(&shared.results, attempt, &mut no_progress) => None,
+        () = report_progress(shared, attempt, None) => None,
     }
 }
 
-/// Keeps the record of a running job up to date; never ends.
-async fn report_progress(
-    results: &ResultSender,
-    attempt: &Arc<Attempt>,
-    progress: &mut watch::Receiver<Payload>,
-) {
+/// Keeps the record of a job up to date that runs in `context`, or waits for it; never ends.
+async fn report_progress(shared: &Shared, attempt: &Arc<Attempt>, context: Option<&JobContext>) {
     loop {
-        // A function that can report no more runs on all the same.
-        let changed = async {
-            if progress.changed().await.is_err() {
-                std::future::pending::<()>().await;
+        let heartbeat = shared.next_heartbeat();
+        match context {
+            Some(context) => {
+                let reported = context.progress_reported();
+                if tokio::time::timeout_at(heartbeat, reported).await.is_ok() {
+                    attempt.set_progress(context.progress());
+                }
             }
-        };
-        if tokio::time::timeout(HEARTBEAT, changed).await.is_ok() {
-            attempt.set_progress(progress.borrow_and_update().clone());
+            None => tokio::time::sleep_until(heartbeat).await,
         }
-        results.running(attempt);
+        shared.results.running(attempt);
         tokio::time::sleep(PROGRESS_PAUSE).await;
     }
 }

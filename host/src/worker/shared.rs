@@ -6,24 +6,27 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use warren_plugin_api::Timestamp;
 
 use super::{
-    Shutdown, aborts::Aborts, builder::Options, hooks::HookRunner, in_hand::InHand,
+    Shutdown, aborts::Aborts, builder::Options, hooks::HookRunner, in_hand::InHand, live::Live,
     results::ResultSender, stats::WorkerStats,
 };
-use crate::{broker::Broker, store::Store};
+use crate::{broker::Broker, job::HEARTBEAT_INTERVAL, store::Store};
 
 /// One for each run of a worker. The result writer ends when the last clone is gone.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) broker: Broker,
+    /// Behind the breaker: what it fails on waits for no deadline while the store is down.
     pub(super) store: Store,
     pub(super) options: Options,
     pub(super) hooks: HookRunner,
     pub(super) results: ResultSender,
     pub(super) stats: WorkerStats,
+    pub(super) live: Arc<Live>,
     pub(super) shutdown: Shutdown,
     pub(super) in_hand: InHand,
     pub(super) aborts: Arc<Aborts>,
@@ -31,6 +34,8 @@ pub(super) struct Shared {
     pub(super) cancel_jobs: CancellationToken,
     /// When this run began: an attempt that this worker's id started earlier was lost.
     pub(super) began_at: Timestamp,
+    /// When the first heartbeat was due.
+    heartbeats_from: Instant,
     /// When the last retry that was sent becomes due, in microseconds since 1970.
     last_retry_due: AtomicI64,
 }
@@ -38,12 +43,12 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(
         broker: Broker,
-        store: Store,
         options: Options,
         results: ResultSender,
-        stats: WorkerStats,
+        live: Arc<Live>,
         shutdown: Shutdown,
     ) -> Self {
+        let (store, stats) = (live.store.clone(), live.stats.clone());
         let hooks = HookRunner::new(options.hooks.clone(), options.hook_timeout, stats.clone());
         Self {
             aborts: Arc::new(Aborts::new(store.clone())),
@@ -53,12 +58,25 @@ impl Shared {
             hooks,
             results,
             stats,
+            live,
             shutdown,
             in_hand: InHand::default(),
             cancel_jobs: CancellationToken::new(),
             began_at: Timestamp::now(),
+            heartbeats_from: Instant::now(),
             last_retry_due: AtomicI64::new(i64::MIN),
         }
+    }
+
+    /// When a job that runs now shows again that its worker is alive. The same moment for all jobs
+    /// that run, so that their records go to the store together.
+    pub(super) fn next_heartbeat(&self) -> Instant {
+        let interval = HEARTBEAT_INTERVAL.as_micros();
+        // Not for what has only begun.
+        let past = self.heartbeats_from.elapsed() + HEARTBEAT_INTERVAL / 2;
+        let count = past.as_micros().div_ceil(interval).max(1);
+        let next = u64::try_from(count * interval).unwrap_or(u64::MAX);
+        self.heartbeats_from + Duration::from_micros(next)
     }
 
     /// A retry was sent that comes back after `delay`.

@@ -32,6 +32,9 @@ pub trait Spool: Send + Sync + fmt::Debug + 'static {
     /// How many writes wait.
     fn len(&self) -> usize;
 
+    /// How many bytes they occupy.
+    fn size_bytes(&self) -> u64;
+
     /// Whether what it has taken survives this process.
     fn is_durable(&self) -> bool {
         false
@@ -187,6 +190,10 @@ impl Spool for MemorySpool {
 
     fn len(&self) -> usize {
         self.kept().writes.len()
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.kept().bytes as u64
     }
 }
 

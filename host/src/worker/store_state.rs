@@ -1,83 +1,71 @@
-//! Whether the result store takes records, as far as the writer knows.
+//! What the writer knows of the result store, and says about it: never once per job.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use warren_plugin_api::StoreError;
 
-const FIRST_PROBE_AFTER: Duration = Duration::from_millis(250);
-const LONGEST_PROBE_AFTER: Duration = Duration::from_secs(10);
+use crate::store::{Breaker, BreakerPolicy, BreakerState};
+
+/// The first failure opens it: an outcome that is not stored is spooled, and no job waits.
+pub(super) const BREAKER: BreakerPolicy = BreakerPolicy {
+    tolerated: 0,
+    longest_rest: Duration::from_secs(10),
+};
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Opens when the store fails and closes when it takes a record again. Speaks only when that
-/// changes: never once per job.
+/// The store's breaker as the one sees it who tries the store and closes it: the others of the
+/// worker make no call while it is not closed.
 #[derive(Debug)]
 pub(super) struct StoreState {
     store: String,
-    phase: Phase,
-    down_since: Option<Instant>,
-    probe_after: Duration,
+    breaker: Arc<Breaker>,
     lost: usize,
     complained_at: Option<Instant>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// It takes records.
-    Up,
-    /// It answers a health check again; whether it takes records has yet to be seen.
-    Trial,
-    /// It failed, and is asked for its health at this time; `None` while the question is open.
-    Down { probe_at: Option<Instant> },
-}
-
 impl StoreState {
-    pub(super) fn new(store: &str) -> Self {
+    pub(super) fn new(store: &str, breaker: Arc<Breaker>) -> Self {
         Self {
             store: store.to_owned(),
-            phase: Phase::Up,
-            down_since: None,
-            probe_after: FIRST_PROBE_AFTER,
+            breaker,
             lost: 0,
             complained_at: None,
         }
     }
 
     pub(super) fn is_up(&self) -> bool {
-        self.phase == Phase::Up
+        self.breaker.is_closed()
     }
 
     /// Whether one batch may be tried.
     pub(super) fn is_on_trial(&self) -> bool {
-        self.phase == Phase::Trial
+        self.breaker.state() == BreakerState::HalfOpen
     }
 
     /// When the store is to be asked for its health.
     pub(super) fn probe_at(&self) -> Option<Instant> {
-        match self.phase {
-            Phase::Down { probe_at } => probe_at,
-            Phase::Up | Phase::Trial => None,
-        }
+        self.breaker.try_at()
+    }
+
+    /// Waits until somebody else finds that the store fails. Cancel safe.
+    pub(super) async fn fails(&self) {
+        self.breaker.opens().await;
     }
 
     /// The question for its health is open.
-    pub(super) fn probing(&mut self) {
-        self.phase = Phase::Down { probe_at: None };
+    pub(super) fn probing(&self) {
+        self.breaker.probing();
     }
 
     /// It answered the question.
-    pub(super) fn answered(&mut self) {
-        if !self.is_up() {
-            self.phase = Phase::Trial;
-        }
+    pub(super) fn answered(&self) {
+        self.breaker.answered();
     }
 
     /// It has taken a batch.
-    pub(super) fn succeeded(&mut self) {
-        self.phase = Phase::Up;
-        self.probe_after = FIRST_PROBE_AFTER;
-        if let Some(since) = self.down_since.take() {
-            let down_for = since.elapsed();
+    pub(super) fn succeeded(&self) {
+        if let Some(down_for) = self.breaker.succeeded() {
             tracing::info!(
                 store = self.store,
                 ?down_for,
@@ -87,9 +75,8 @@ impl StoreState {
     }
 
     /// A call failed with `error`.
-    pub(super) fn failed(&mut self, error: &StoreError) {
-        if self.down_since.is_none() {
-            self.down_since = Some(Instant::now());
+    pub(super) fn failed(&self, error: &StoreError) {
+        if self.breaker.failed(error) {
             tracing::warn!(
                 store = self.store,
                 %error,
@@ -98,13 +85,6 @@ impl StoreState {
         } else {
             tracing::debug!(store = self.store, %error, "the result store still fails");
         }
-        if let Phase::Down { probe_at: Some(_) } = self.phase {
-            return;
-        }
-        self.phase = Phase::Down {
-            probe_at: Some(Instant::now() + self.probe_after),
-        };
-        self.probe_after = (self.probe_after * 2).min(LONGEST_PROBE_AFTER);
     }
 
     /// Records could not even be kept, and are lost.
@@ -141,45 +121,5 @@ impl StoreState {
             self.complained_at = Some(now);
         }
         may
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_store_that_only_answers_probes_is_tried_less_and_less_often() {
-        let mut state = StoreState::new("s");
-        let error = StoreError::unavailable("gone");
-        let mut waits = Vec::new();
-        for _ in 0..8 {
-            state.failed(&error);
-            let at = state.probe_at().unwrap();
-            waits.push(at - Instant::now());
-            tokio::time::sleep_until(at).await;
-            state.probing();
-            state.answered();
-            assert!(state.is_on_trial() && !state.is_up());
-        }
-        assert!(waits.is_sorted() && waits[0] < waits[1]);
-        assert_eq!(waits[7], LONGEST_PROBE_AFTER);
-
-        state.succeeded();
-        assert!(state.is_up());
-        state.failed(&error);
-        assert_eq!(
-            state.probe_at().unwrap() - Instant::now(),
-            FIRST_PROBE_AFTER
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn failures_of_calls_that_were_under_way_do_not_put_off_the_probe() {
-        let mut state = StoreState::new("s");
-        state.failed(&StoreError::unavailable("gone"));
-        let probe_at = state.probe_at();
-        state.failed(&StoreError::unavailable("gone"));
-        assert_eq!(state.probe_at(), probe_at);
     }
 }

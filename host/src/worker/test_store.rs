@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -40,6 +43,8 @@ struct Shared {
     max_result_bytes: Mutex<usize>,
     poison: Mutex<Option<Text>>,
     cleanups: watch::Sender<u32>,
+    is_durable: AtomicBool,
+    reads: AtomicU32,
 }
 
 impl TestStore {
@@ -53,13 +58,21 @@ impl TestStore {
                 max_result_bytes: Mutex::new(usize::MAX),
                 poison: Mutex::default(),
                 cleanups: watch::channel(0).0,
+                is_durable: AtomicBool::new(false),
+                reads: AtomicU32::new(0),
             }),
         }
     }
 
     /// The store behind the host's guard.
     pub(super) fn open(&self, deadline: Duration) -> Store {
-        let policy = StorePolicy { deadline };
+        self.open_with(StorePolicy {
+            deadline,
+            ..StorePolicy::default()
+        })
+    }
+
+    pub(super) fn open_with(&self, policy: StorePolicy) -> Store {
         Store::new("test", StoreObject::from_store(self.clone()), policy).unwrap()
     }
 
@@ -69,6 +82,11 @@ impl TestStore {
 
     pub(super) fn limit_results(&self, max_bytes: usize) {
         *self.shared.max_result_bytes.lock().unwrap() = max_bytes;
+    }
+
+    /// Says, when it is opened from now on, that it keeps what it is told.
+    pub(super) fn be_durable(&self) {
+        self.shared.is_durable.store(true, Ordering::Relaxed);
     }
 
     /// Panics whenever this job's record is in a batch.
@@ -100,6 +118,11 @@ impl TestStore {
     /// How many records each call of `put_many` brought.
     pub(super) fn batches(&self) -> Vec<usize> {
         self.shared.batches.lock().unwrap().clone()
+    }
+
+    /// How often a record was asked for.
+    pub(super) fn reads(&self) -> u32 {
+        self.shared.reads.load(Ordering::Relaxed)
     }
 
     /// Waits until `cleanup_expired` was called.
@@ -171,6 +194,13 @@ impl ResultStore for TestStore {
         Ok(Self::new())
     }
 
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            durable: self.shared.is_durable.load(Ordering::Relaxed),
+            ..Self::CAPABILITIES
+        }
+    }
+
     async fn put(&self, write: Write) -> StoreResult<WriteOutcome> {
         self.put_many(vec![write]).await?.remove(0)
     }
@@ -189,6 +219,7 @@ impl ResultStore for TestStore {
     }
 
     async fn get(&self, job_id: Text) -> StoreResult<Option<Record>> {
+        self.shared.reads.fetch_add(1, Ordering::Relaxed);
         self.behave(false).await?;
         Ok(self.record(&job_id))
     }

@@ -182,6 +182,7 @@ extern "C" fn open<P: ExportedStore>(
 ) -> FfiFuture<AbiResult<AbiStoreObject>> {
     let host = HostContext::from_object(host);
     log_forward::forward_to(&host);
+    runtime::is_a_plugins();
     construct::<P::Store>(config_json, host).into_ffi()
 }
 
@@ -190,10 +191,13 @@ pub(crate) fn construct<S: ResultStore>(
     config_json: RString,
     host: HostContext,
 ) -> impl Future<Output = AbiResult<AbiStoreObject>> + Send {
-    GuardedCall::new("its constructor", async move {
+    let opening = async move {
         runtime::start()?;
         let config = read_config::<S>(&config_json)?;
         S::open(config, host).await.map(into_object)
+    };
+    GuardedCall::new("its constructor", async move {
+        opening.await.map_err(Into::into).into()
     })
 }
 

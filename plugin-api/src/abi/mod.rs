@@ -1,10 +1,10 @@
 //! The stable ABI. Everything that knows abi_stable's objects, and every `unsafe` block, is here.
 //!
 //! One call travels like this: [`StoreObject`](crate::StoreObject) turns its arguments into the
-//! types of [`record`], calls a method of [`store::AbiStore`] through a vtable, and polls the
-//! future it gets back; on the other side [`adapter::StoreAdapter`] turns them back and calls the
-//! author's [`ResultStore`](crate::ResultStore). A store that is linked statically takes the same
-//! way, so that there is one behaviour to know and to test.
+//! types of [`record`] and calls a method of [`store::AbiStore`] through a vtable, which answers
+//! at once or with a future to poll ([`call`]); on the other side [`adapter::StoreAdapter`] turns
+//! them back and calls the author's [`ResultStore`](crate::ResultStore). A store that is linked
+//! statically takes the same way, so that there is one behaviour to know and to test.
 
 #![allow(
     unsafe_code,
@@ -16,6 +16,7 @@
 )]
 
 pub(crate) mod adapter;
+pub(crate) mod call;
 pub(crate) mod callback;
 pub(crate) mod entry;
 #[cfg(feature = "host")]

@@ -18,7 +18,7 @@ pub(crate) fn catch<T>(what: &str, call: impl FnOnce() -> StoreResult<T>) -> Sto
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| Err(panicked(what, payload)))
 }
 
-fn panicked(what: &str, payload: Box<dyn Any + Send>) -> StoreError {
+pub(crate) fn panicked(what: &str, payload: Box<dyn Any + Send>) -> StoreError {
     let text = payload
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
@@ -62,7 +62,7 @@ impl<F> GuardedCall<F> {
 
 impl<F, T> Future for GuardedCall<F>
 where
-    F: Future<Output = StoreResult<T>>,
+    F: Future<Output = AbiResult<T>>,
 {
     type Output = AbiResult<T>;
 
@@ -76,10 +76,12 @@ where
         let output = match catch_unwind(AssertUnwindSafe(|| inner.poll(context))) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(output)) => output,
-            Err(payload) => Err(panicked(this.what, payload)),
+            Err(payload) => AbiResult::RErr(panicked(this.what, payload).into()),
         };
-        let dropped = drop_inner(this.what, this.inner);
-        Poll::Ready(dropped.and(output).map_err(Into::into).into())
+        match drop_inner(this.what, this.inner) {
+            Ok(()) => Poll::Ready(output),
+            Err(error) => Poll::Ready(AbiResult::RErr(error.into())),
+        }
     }
 }
 

@@ -55,7 +55,11 @@ pub struct AbiError {
 /// A result as it crosses the boundary.
 pub(crate) type AbiResult<T> = RResult<T, AbiError>;
 /// Results per item as they cross the boundary.
-pub(crate) type AbiBatch<T> = AbiResult<RVec<AbiResult<T>>>;
+pub(crate) type AbiBatch<T> = RVec<AbiResult<T>>;
+/// A record for each item, where there is one.
+pub(crate) type AbiRecords = AbiBatch<ROption<AbiRecord>>;
+/// A status for each item, where there is one.
+pub(crate) type AbiStatuses = AbiBatch<ROption<u8>>;
 
 /// A byte outside the range that this side knows: the two sides disagree, or the plugin is broken.
 fn unknown_code(what: &str, code: u8) -> StoreError {
@@ -149,7 +153,11 @@ impl From<AbiError> for StoreError {
     }
 }
 
+// The conversions of records are inlined: a record is some 500 bytes, and a call of a function for
+// it costs copies of the whole.
+
 impl From<Record> for AbiRecord {
+    #[inline(always)]
     fn from(record: Record) -> Self {
         Self {
             job_id: record.job_id,
@@ -185,6 +193,7 @@ impl From<Record> for AbiRecord {
 impl TryFrom<AbiRecord> for Record {
     type Error = StoreError;
 
+    #[inline(always)]
     fn try_from(record: AbiRecord) -> Result<Self, StoreError> {
         Ok(Self {
             job_id: record.job_id,
@@ -215,6 +224,7 @@ impl TryFrom<AbiRecord> for Record {
 }
 
 impl From<Write> for AbiWrite {
+    #[inline(always)]
     fn from(write: Write) -> Self {
         Self {
             mode: mode_to_abi(write.mode),
@@ -226,6 +236,7 @@ impl From<Write> for AbiWrite {
 impl TryFrom<AbiWrite> for Write {
     type Error = StoreError;
 
+    #[inline(always)]
     fn try_from(write: AbiWrite) -> Result<Self, StoreError> {
         Ok(Self {
             mode: mode_from_abi(write.mode)?,

@@ -3,10 +3,19 @@
 //! A plugin carries its own copy of tokio, to which the host's runtime is invisible. Entering a
 //! runtime of the plugin's own for each poll lets the host's thread run the store's code while a
 //! thread of the plugin waits for its sockets and timers: no spawn and no thread hop per call.
+//!
+//! In a plugin file a thread that has entered once stays so: nothing but the plugin sees its copy
+//! of tokio, and to enter and to leave again would be most of the cost of a short call.
 
 #[cfg(feature = "tokio")]
 mod own {
-    use std::sync::OnceLock;
+    use std::{
+        cell::Cell,
+        sync::{
+            OnceLock,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
 
     use tokio::runtime::{Builder, EnterGuard, Runtime};
 
@@ -33,8 +42,30 @@ mod own {
         })
     }
 
+    /// Whether this copy of tokio is a plugin's own. One that is linked into a program is the
+    /// program's too.
+    static IS_A_PLUGINS: AtomicBool = AtomicBool::new(false);
+
+    thread_local! {
+        static STAYS_ENTERED: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// This code is in a plugin file.
+    pub(crate) fn is_a_plugins() {
+        IS_A_PLUGINS.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn enter() -> Option<EnterGuard<'static>> {
-        runtime().map(Runtime::enter)
+        if STAYS_ENTERED.get() {
+            return None;
+        }
+        let guard = runtime().map(Runtime::enter);
+        if IS_A_PLUGINS.load(Ordering::Relaxed) {
+            std::mem::forget(guard);
+            STAYS_ENTERED.set(true);
+            return None;
+        }
+        guard
     }
 }
 
@@ -46,6 +77,8 @@ mod own {
         Ok(())
     }
 
+    pub(crate) const fn is_a_plugins() {}
+
     /// Stands where a plugin with a runtime holds its guard.
     pub(crate) struct NothingEntered;
 
@@ -54,4 +87,4 @@ mod own {
     }
 }
 
-pub(crate) use own::{enter, start};
+pub(crate) use own::{enter, is_a_plugins, start};

@@ -15,11 +15,12 @@ use abi_stable::{
     sabi_types::VersionStrings,
     std_types::{RBox, ROption, RString, RVec},
 };
-use async_ffi::FfiFuture;
+use async_ffi::{FfiContext, FfiFuture};
 
 use super::{
+    call::{AbiAnswer, AbiPending},
     callback::{HostObject, SinkObject},
-    record::{AbiBatch, AbiRecord, AbiResult, AbiWrite},
+    record::{AbiBatch, AbiRecord, AbiRecords, AbiResult, AbiStatuses, AbiWrite},
 };
 use crate::{Text, Timestamp};
 
@@ -29,35 +30,103 @@ pub(crate) type AbiStoreObject = AbiStore_TO<RBox<()>>;
 /// What crosses often is typed; what crosses seldom (filters, capabilities, figures) is JSON,
 /// which can grow without a change here.
 ///
+/// Every call but `capabilities` writes its answer to `answer` when it has one at once, and returns
+/// what will have it otherwise.
+///
 /// A method added in a later minor contract goes after the last prefix field and has a default
 /// body, which the host runs when the plugin is older.
 #[sabi_trait]
 pub(crate) trait AbiStore: Send + Sync + 'static {
     fn capabilities(&self) -> AbiResult<RString>;
-    fn put(&self, write: AbiWrite) -> FfiFuture<AbiResult<u8>>;
-    fn put_many(&self, writes: RVec<AbiWrite>) -> FfiFuture<AbiBatch<u8>>;
-    fn get(&self, job_id: Text) -> FfiFuture<AbiResult<ROption<AbiRecord>>>;
-    fn get_many(&self, job_ids: RVec<Text>) -> FfiFuture<AbiBatch<ROption<AbiRecord>>>;
-    fn status(&self, job_id: Text) -> FfiFuture<AbiResult<ROption<u8>>>;
-    fn status_many(&self, job_ids: RVec<Text>) -> FfiFuture<AbiBatch<ROption<u8>>>;
-    fn delete(&self, job_id: Text) -> FfiFuture<AbiResult<bool>>;
-    fn delete_many(&self, job_ids: RVec<Text>) -> FfiFuture<AbiBatch<bool>>;
-    fn scan(
-        &self,
+    fn put<'a>(
+        &'a self,
+        write: &mut ROption<AbiWrite>,
+        context: &mut FfiContext<'_>,
+        answer: &mut AbiAnswer<u8>,
+    ) -> AbiPending<'a, u8>;
+    fn put_many<'a>(
+        &'a self,
+        writes: RVec<AbiWrite>,
+        context: &mut FfiContext<'_>,
+        answer: &mut AbiAnswer<AbiBatch<u8>>,
+    ) -> AbiPending<'a, AbiBatch<u8>>;
+    fn get<'a>(
+        &'a self,
+        job_id: Text,
+        context: &mut FfiContext<'_>,
+        answer: &mut AbiAnswer<ROption<AbiRecord>>,
+    ) -> AbiPending<'a, ROption<AbiRecord>>;
+    fn get_many<'a>(
+        &'a self,
+        job_ids: RVec<Text>,
+        context: &mut FfiContext<'_>,
+        answer: &mut AbiAnswer<AbiRecords>,
+    ) -> AbiPending<'a, AbiRecords>;
+    fn status<'a>(
+        &'a self,
+        job_id: Text,
+        context: &mut FfiContext<'_>,
+        answer: &mut AbiAnswer<ROption<u8>>,
+    ) -> AbiPending<'a, ROption<u8>>;
+    fn status_many<'a>(
+        &'a self,
+        job_ids: RVec<Text>,
+        context: &mut FfiContext<'_>,
+        answer: &mut AbiAnswer<AbiStatuses>,
+    ) -> AbiPending<'a, AbiStatuses>;
+    fn delete<'a>(
+        &'a self,
+        job_id: Text,
+        context: &mut FfiContext<'_>,
+        answer: &mut AbiAnswer<bool>,
+    ) -> AbiPending<'a, bool>;
+    fn delete_many<'a>(
+        &'a self,
+        job_ids: RVec<Text>,
+        context: &mut FfiContext<'_>,
+        answer: &mut AbiAnswer<AbiBatch<bool>>,
+    ) -> AbiPending<'a, AbiBatch<bool>>;
+    fn scan<'a>(
+        &'a self,
         filter_json: RString,
         cursor: ROption<RString>,
         limit: u32,
-    ) -> FfiFuture<AbiResult<AbiPage>>;
-    fn cleanup_expired(&self, now: Timestamp, limit: u32) -> FfiFuture<AbiResult<u64>>;
-    fn health_check(&self) -> FfiFuture<AbiResult<RString>>;
-    fn stats(&self) -> FfiFuture<AbiResult<RString>>;
+        context: &mut FfiContext<'_>,
+        answer: &mut AbiAnswer<AbiPage>,
+    ) -> AbiPending<'a, AbiPage>;
+    fn cleanup_expired<'a>(
+        &'a self,
+        now: Timestamp,
+        limit: u32,
+        context: &mut FfiContext<'_>,
+        answer: &mut AbiAnswer<u64>,
+    ) -> AbiPending<'a, u64>;
+    fn health_check<'a>(
+        &'a self,
+        context: &mut FfiContext<'_>,
+        answer: &mut AbiAnswer<RString>,
+    ) -> AbiPending<'a, RString>;
+    fn stats<'a>(
+        &'a self,
+        context: &mut FfiContext<'_>,
+        answer: &mut AbiAnswer<RString>,
+    ) -> AbiPending<'a, RString>;
     #[sabi(last_prefix_field)]
-    fn close(&self) -> FfiFuture<AbiResult<()>>;
+    fn close<'a>(
+        &'a self,
+        context: &mut FfiContext<'_>,
+        answer: &mut AbiAnswer<()>,
+    ) -> AbiPending<'a, ()>;
 
     /// Since contract 1.1.
-    fn subscribe(&self, sink: SinkObject) -> FfiFuture<AbiResult<()>> {
+    fn subscribe<'a>(
+        &'a self,
+        sink: SinkObject,
+        _context: &mut FfiContext<'_>,
+        answer: &mut AbiAnswer<()>,
+    ) -> AbiPending<'a, ()> {
         drop(sink);
-        crate::abi::adapter::unsupported_since(1, 1, "announce completions")
+        crate::abi::adapter::unsupported_since(1, 1, "announce completions", answer)
     }
 }
 

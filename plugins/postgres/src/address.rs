@@ -68,9 +68,12 @@ impl Address {
         if config.get_application_name().is_none() {
             config.application_name("warren");
         }
+        // The driver's limit is for each host: one that is away must leave time for the others.
+        let hosts = config.get_hosts().len().max(config.get_hostaddrs().len());
+        let each = u32::try_from(hosts.max(1)).unwrap_or(u32::MAX);
         config
             .ssl_mode(mode.ssl_mode)
-            .connect_timeout(options.connect_timeout)
+            .connect_timeout(options.connect_timeout / each)
             .keepalives(true)
             .keepalives_idle(KEEPALIVE_AFTER)
             .keepalives_interval(KEEPALIVE_INTERVAL)
@@ -240,6 +243,19 @@ mod tests {
             postgres_url: url.into(),
             ..PostgresConfig::default()
         })
+    }
+
+    #[test]
+    fn each_host_has_its_part_of_the_time_to_connect() {
+        for (url, seconds) in [
+            ("postgresql://a/x", 4),
+            ("postgresql://a,b/x", 2),
+            ("postgresql:///x", 4),
+        ] {
+            let config = address(url).unwrap().config;
+            let limit = Duration::from_secs(seconds);
+            assert_eq!(config.get_connect_timeout(), Some(&limit), "{url}");
+        }
     }
 
     #[test]

@@ -34,12 +34,13 @@ pub struct PostgresConfig {
     #[schemars(range(min = 1, max = 256))]
     pub connections: u16,
 
-    /// How long connecting may take, such as `5s`. Default: `5s`.
+    /// How long connecting may take, such as `4s`. Default: `4s`, since the host gives a call 5 s.
     #[serde(with = "warren_plugin_api::duration_text")]
     #[schemars(with = "String")]
     pub connect_timeout: Duration,
 
-    /// How long the server may work on one statement before it is cancelled. Default: `10s`.
+    /// How long the server may work on one statement before it is cancelled. Default: `4s`, since
+    /// the host gives a call 5 s.
     #[serde(with = "warren_plugin_api::duration_text")]
     #[schemars(with = "String")]
     pub statement_timeout: Duration,
@@ -49,7 +50,7 @@ pub struct PostgresConfig {
     #[schemars(range(min = 1, max = 268_435_456))]
     pub max_record_bytes: NonZeroU64,
 
-    /// Whether ended jobs are announced, by `NOTIFY`. Without it clients ask again and again.
+    /// Whether ended jobs are announced, by `NOTIFY`; else clients are told over the broker.
     /// Every program of one schema and prefix must have the same. Default: true.
     pub push: bool,
 
@@ -80,8 +81,8 @@ impl Default for PostgresConfig {
             schema: "public".into(),
             table_prefix: "warren_".into(),
             connections: 4,
-            connect_timeout: Duration::from_secs(5),
-            statement_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(4),
+            statement_timeout: Duration::from_secs(4),
             max_record_bytes: const { NonZeroU64::new(64 * 1024 * 1024).unwrap() },
             push: true,
             transaction_pooling: false,

@@ -1,6 +1,7 @@
 //! Connections, and statements over them that leave nothing half done.
 
 use std::{
+    future::Future,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -8,9 +9,10 @@ use std::{
 use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts,
 };
+use futures_util::TryStreamExt;
 use tokio::{sync::Mutex, time::timeout};
 use tokio_postgres::{
-    Row,
+    Row, RowStream,
     types::{ToSql, Type},
 };
 use warren_plugin_api::{StoreError, StoreResult};
@@ -24,8 +26,12 @@ pub(crate) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 const CONFLICTS: u32 = 3;
 /// How often one is sent again that met a broken connection: each of the pool's may be broken.
 const REPEATS: u32 = 4;
-/// How much longer than the server's own limit a statement is waited for.
-const GRACE: Duration = Duration::from_secs(2);
+/// How much longer than the server's own limit a statement is waited for: with the default limit
+/// less than the host waits, so that it is told why.
+const GRACE: Duration = Duration::from_millis(500);
+/// Changing tables that have records already takes longer than any other statement. The host gives
+/// opening 30 s, and every other call less.
+const TABLES_MADE_WITHIN: Duration = Duration::from_secs(25);
 /// How long cancelling a statement may take.
 const CANCEL_WITHIN: Duration = Duration::from_secs(5);
 
@@ -130,11 +136,24 @@ impl Database {
         sql: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, Failure> {
+        self.collect(kind, plan, sql, parameters, Vec::push).await
+    }
+
+    /// Like [`query`](Self::query), but takes each row as it comes, while the server sends the
+    /// next ones. When the statement is sent again, it begins anew with an empty `T`.
+    pub(crate) async fn collect<T: Default>(
+        &self,
+        kind: Kind,
+        plan: Plan,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+        mut take: impl FnMut(&mut T, Row),
+    ) -> Result<T, Failure> {
         let (mut conflicts, mut repeated) = (0, 0);
         loop {
             self.make_ready().await?;
-            let failure = match self.send(plan, sql, parameters).await {
-                Ok(rows) => return Ok(rows),
+            let failure = match self.send(plan, sql, parameters, &mut take).await {
+                Ok(taken) => return Ok(taken),
                 Err(failure) => failure,
             };
             if failure.is_missing_table() {
@@ -167,45 +186,65 @@ impl Database {
             return Ok(());
         }
         let mut lent = Lent::new(self.pool.get().await?, self);
-        match timeout(self.patience, schema::ensure(lent.client()?, &self.names)).await {
-            Ok(Ok(())) => lent.give_back(),
-            // Perhaps in the middle of a transaction: the connection goes.
-            Ok(Err(failure)) => return Err(failure),
-            Err(_elapsed) => return Err(Failure::Silent),
+        // A failure is perhaps one in the middle of a transaction: the connection goes.
+        let client = lent.client()?;
+        if !within(self.patience, schema::is_up_to_date(client, &self.names)).await? {
+            within(TABLES_MADE_WITHIN, schema::migrate(client, &self.names)).await?;
         }
+        lent.give_back();
         self.is_ready.store(true, Ordering::Release);
         Ok(())
     }
 
-    async fn send(
+    async fn send<T: Default>(
         &self,
         plan: Plan,
         sql: &str,
         parameters: &[Parameter<'_>],
-    ) -> Result<Vec<Row>, Failure> {
+        take: &mut impl FnMut(&mut T, Row),
+    ) -> Result<T, Failure> {
         let mut lent = Lent::new(self.pool.get().await?, self);
         let client = lent.client()?;
-        let answered = timeout(self.patience, async {
-            if plan == Plan::Anew || self.transaction_pooling {
-                return client.query_typed(sql, parameters).await;
+        let answered = within(self.patience, async {
+            let rows = self.rows(client, plan, sql, parameters).await?;
+            let mut rows = std::pin::pin!(rows);
+            let mut taken = T::default();
+            while let Some(row) = rows.try_next().await? {
+                take(&mut taken, row);
             }
-            let types: Vec<Type> = parameters.iter().map(|(_, of)| of.clone()).collect();
-            let statement = client.prepare_typed_cached(sql, &types).await?;
-            let values: Vec<&(dyn ToSql + Sync)> =
-                parameters.iter().map(|(value, _)| *value).collect();
-            client.query(&statement, &values).await
+            Ok(taken)
         })
         .await;
-        let answered = match answered {
-            Ok(answered) => answered.map_err(Failure::Driver),
-            Err(_elapsed) => Err(Failure::Silent),
-        };
         match &answered {
             Err(failure) if failure.spoils_connection() => {}
             _ => lent.give_back(),
         }
         answered
     }
+
+    async fn rows(
+        &self,
+        client: &Object,
+        plan: Plan,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<RowStream, tokio_postgres::Error> {
+        if plan == Plan::Anew || self.transaction_pooling {
+            let parameters = parameters.iter().map(|(value, of)| (*value, of.clone()));
+            return client.query_typed_raw(sql, parameters).await;
+        }
+        let types: Vec<Type> = parameters.iter().map(|(_, of)| of.clone()).collect();
+        let statement = client.prepare_typed_cached(sql, &types).await?;
+        let values = parameters.iter().map(|(value, _)| *value);
+        client.query_raw(&statement, values).await
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    timeout(limit, answer).await.unwrap_or(Err(Failure::Silent))
 }
 
 /// What every statement relies on, whatever the server's or the user's own settings are.
@@ -219,7 +258,8 @@ fn session_settings(statement_timeout: Duration) -> String {
 }
 
 /// A connection out of the pool. Unless it is given back, it is closed and the server told to
-/// stop what it is doing: whoever gave up a call must not make the next one wait for it.
+/// stop what it is doing: whoever gave up a call must not make the next one wait for it. A pooler
+/// is told nothing: PgBouncer 1.18 dies of a cancel request whose connection closes meanwhile.
 struct Lent<'a> {
     client: Option<Object>,
     database: &'a Database,
@@ -251,7 +291,7 @@ impl Drop for Lent<'_> {
             return;
         };
         let client = Object::take(client);
-        if client.is_closed() {
+        if client.is_closed() || self.database.transaction_pooling {
             return;
         }
         let (token, tls) = (client.cancel_token(), self.database.address.tls.clone());

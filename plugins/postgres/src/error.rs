@@ -119,7 +119,11 @@ impl Failure {
     pub(crate) fn to_store_error(&self, address: &Address) -> StoreError {
         let (class, text, advice) = match self {
             Self::Store(error) => return error.clone(),
-            Self::Silent => (ErrorClass::Unavailable, "no answer in time".to_owned(), ""),
+            Self::Silent => (
+                ErrorClass::Unavailable,
+                "no answer in time".to_owned(),
+                SLOW,
+            ),
             Self::NoConnection(why) => (ErrorClass::Unavailable, (*why).to_owned(), ""),
             Self::Driver(error) => described(error),
         };
@@ -226,6 +230,8 @@ fn class_of(state: &str) -> &str {
     state.get(..2).unwrap_or_default()
 }
 
+const SLOW: &str = "look why the server is slow or away, or raise statement_timeout and the host's \
+     deadline";
 const LOG_IN: &str = "check user, password and database in postgres_url";
 const PERMISSIONS: &str = "give the user the rights that the README lists";
 const FULL: &str = "make room on the server's disk";
@@ -239,7 +245,7 @@ fn classify(state: &str) -> (ErrorClass, &'static str) {
         // "could not obtain lock on row in relation"
         | "55P03" => (Conflict, ""),
         // "canceling statement due to statement timeout"
-        "57014" => (Unavailable, "raise statement_timeout or look why the server is slow"),
+        "57014" => (Unavailable, SLOW),
         // "sorry, too many clients already", "remaining connection slots are reserved"
         "53300" => (
             Unavailable,

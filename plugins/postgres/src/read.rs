@@ -50,46 +50,61 @@ impl Reader<'_> {
             let ids: Vec<&str> = columns.iter().map(|column| &**column).collect();
             let now = Timestamp::now().unix_us();
             let parameters: [Parameter<'_>; 2] = [(&ids, Type::TEXT_ARRAY), (&now, Type::INT8)];
-            let rows = self
-                .database
-                .query(Kind::Read, Plan::Prepared, sql, &parameters)
+            let mut found = Found::new(&ids);
+            let take = |(): &mut (), row: Row| found.add(&row, &decode);
+            self.database
+                .collect(Kind::Read, Plan::Prepared, sql, &parameters, take)
                 .await
                 .map_err(|failure| self.database.store_error(&failure))?;
-            answers.append(&mut in_order(&ids, &rows, &decode));
+            answers.append(&mut found.answers());
         }
         Ok(answers)
     }
 }
 
-/// An answer for each id; what was asked for again is a copy of the first answer.
-fn in_order<T: Clone>(
-    ids: &[&str],
-    rows: &[Row],
-    decode: impl Fn(&Row) -> StoreResult<T>,
-) -> Vec<StoreResult<Option<T>>> {
-    let mut places = HashMap::with_capacity(ids.len());
-    let mut again = Vec::new();
-    for (place, id) in ids.iter().enumerate() {
-        match places.entry(*id) {
-            Entry::Vacant(entry) => {
-                entry.insert(place);
+/// An answer for each id, in their order.
+struct Found<'a, T> {
+    places: HashMap<&'a str, usize>,
+    /// What was asked for again, and where the first answer to it is.
+    again: Vec<(usize, usize)>,
+    answers: Vec<StoreResult<Option<T>>>,
+}
+
+impl<'a, T: Clone> Found<'a, T> {
+    fn new(ids: &[&'a str]) -> Self {
+        let mut places = HashMap::with_capacity(ids.len());
+        let mut again = Vec::new();
+        for (place, id) in ids.iter().enumerate() {
+            match places.entry(*id) {
+                Entry::Vacant(entry) => {
+                    entry.insert(place);
+                }
+                Entry::Occupied(first) => again.push((place, *first.get())),
             }
-            Entry::Occupied(first) => again.push((place, *first.get())),
+        }
+        Self {
+            places,
+            again,
+            answers: vec![Ok(None); ids.len()],
         }
     }
-    let mut answers: Vec<StoreResult<Option<T>>> = vec![Ok(None); ids.len()];
-    for row in rows {
-        let place = row.try_get(0).ok().and_then(|id: &str| places.get(id));
-        if let Some(answer) = place.and_then(|place| answers.get_mut(*place)) {
+
+    /// The same row may come a second time, when the statement was sent again.
+    fn add(&mut self, row: &Row, decode: impl Fn(&Row) -> StoreResult<T>) {
+        let place = row.try_get(0).ok().and_then(|id: &str| self.places.get(id));
+        if let Some(answer) = place.and_then(|place| self.answers.get_mut(*place)) {
             *answer = decode(row).map(Some);
         }
     }
-    for (place, first) in again {
-        if let Some(answer) = answers.get(first).cloned()
-            && let Some(copy) = answers.get_mut(place)
-        {
-            *copy = answer;
+
+    fn answers(mut self) -> Vec<StoreResult<Option<T>>> {
+        for (place, first) in self.again {
+            if let Some(answer) = self.answers.get(first).cloned()
+                && let Some(copy) = self.answers.get_mut(place)
+            {
+                *copy = answer;
+            }
         }
+        self.answers
     }
-    answers
 }

@@ -89,8 +89,8 @@ fn tables(names: &Names) -> String {
     sql
 }
 
-/// Sees to it that the tables are there. Needs no right to make any when they are.
-pub(crate) async fn ensure(client: &mut Client, names: &Names) -> Result<(), Failure> {
+/// Whether the tables are there and of this version; the server is looked at, too.
+pub(crate) async fn is_up_to_date(client: &Client, names: &Names) -> Result<bool, Failure> {
     let row = client
         .query_typed_one(
             "SELECT current_setting('server_version_num')::int4, \
@@ -111,14 +111,15 @@ pub(crate) async fn ensure(client: &mut Client, names: &Names) -> Result<(), Fai
              ENCODING 'UTF8' TEMPLATE template0"
         )));
     }
-    if version(client, names).await? == Some(VERSION) {
-        return Ok(());
-    }
-    migrate(client, names).await
+    Ok(version(client, names).await? == Some(VERSION))
 }
 
-async fn migrate(client: &mut Client, names: &Names) -> Result<(), Failure> {
+/// Makes the tables, or brings them up to date, however long that takes the server.
+pub(crate) async fn migrate(client: &mut Client, names: &Names) -> Result<(), Failure> {
     let transaction = client.transaction().await?;
+    transaction
+        .batch_execute("SET LOCAL statement_timeout = 0")
+        .await?;
     transaction
         .query_typed("SELECT pg_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)])
         .await?;

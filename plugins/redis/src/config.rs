@@ -31,12 +31,13 @@ pub struct RedisConfig {
     #[schemars(range(min = 1, max = 64))]
     pub connections: u16,
 
-    /// How long connecting may take, such as `5s`. Default: `5s`.
+    /// How long connecting may take, such as `4s`. Default: `4s`, since the host gives a call 5 s.
     #[serde(with = "warren_plugin_api::duration_text")]
     #[schemars(with = "String")]
     pub connect_timeout: Duration,
 
-    /// How long the server may take to answer before its connection is given up. Default: `10s`.
+    /// How long the server may take to answer before its connection is given up. Default: `4s`,
+    /// since the host gives a call 5 s.
     #[serde(with = "warren_plugin_api::duration_text")]
     #[schemars(with = "String")]
     pub response_timeout: Duration,
@@ -67,8 +68,8 @@ impl Default for RedisConfig {
             redis_url: "redis://localhost:6379/0".into(),
             key_prefix: "rabbitmq_arq".into(),
             connections: 2,
-            connect_timeout: Duration::from_secs(5),
-            response_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(4),
+            response_timeout: Duration::from_secs(4),
             max_record_bytes: const { NonZeroU64::new(64 * 1024 * 1024).unwrap() },
             tls_ca_file: None,
             tls_cert_file: None,

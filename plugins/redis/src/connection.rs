@@ -115,6 +115,18 @@ impl Lane {
         self.slot.send(self.live.clone(), Call::One(command)).await
     }
 
+    /// Sends commands together; each answer may be an error of the server.
+    pub(crate) async fn commands(&self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+        match self
+            .slot
+            .send(self.live.clone(), Call::Many(commands))
+            .await?
+        {
+            Value::Array(answers) => Ok(answers),
+            answer => Ok(vec![answer]),
+        }
+    }
+
     pub(crate) fn error(&self, error: &RedisError) -> StoreError {
         store_error(error, self.slot.address())
     }

@@ -7,7 +7,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use warren_plugin_api::{Payload, Record, Status, StoreError, StoreResult, Text, Timestamp};
 
-use crate::encode::{EXPIRY_LEN, NO_WORKER, OURS, letter};
+use crate::{
+    encode::{EXPIRY_LEN, NO_WORKER, OURS, letter},
+    json::{Member, large_members},
+};
+
+/// Payloads from this size on are found by [`large_members`], which is faster than serde.
+const LARGE: usize = 64 * 1024;
 
 /// Every key that is read. Others are ignored, as Python does.
 #[derive(Deserialize)]
@@ -58,14 +64,51 @@ struct Raw {
 /// `corrupt_data`
 pub(crate) fn decode(bytes: Vec<u8>) -> StoreResult<Record> {
     let whole = Payload::from(bytes);
+    let Some((rest, large)) = without_large(&whole) else {
+        return decode_whole(&whole);
+    };
+    let mut record = decode_whole(&rest)?;
+    for (name, place) in large {
+        let payload = match name {
+            b"args" => &mut record.args,
+            b"kwargs" => &mut record.kwargs,
+            _ => &mut record.result,
+        };
+        *payload = whole.slice(place);
+    }
+    Ok(record)
+}
+
+/// A record with a number in place of its large payloads, and where these are; `None` where there
+/// are none, or where serde is to say what is wrong.
+fn without_large(whole: &Payload) -> Option<(Payload, Vec<Member<'_>>)> {
+    if whole.len() < LARGE {
+        return None;
+    }
+    let mut large = large_members(whole, LARGE)?;
+    large.retain(|(name, _)| [&b"args"[..], b"kwargs", b"result"].contains(name));
+    if large.is_empty() {
+        return None;
+    }
+    let mut rest = Vec::new();
+    let mut from = 0;
+    for (_, place) in &large {
+        rest.extend_from_slice(&whole[from..place.start]);
+        rest.push(b'0');
+        from = place.end;
+    }
+    rest.extend_from_slice(&whole[from..]);
+    Some((Payload::from(rest), large))
+}
+
+fn decode_whole(whole: &Payload) -> StoreResult<Record> {
     let wire: Wire<'_> =
-        serde_json::from_slice(&whole).map_err(|error| corrupt(format_args!("{error}")))?;
+        serde_json::from_slice(whole).map_err(|error| corrupt(format_args!("{error}")))?;
     let status: Status = wire
         .status
         .parse()
         .map_err(|error| corrupt(format_args!("{error}")))?;
-    let payload =
-        |json: Option<&RawValue>| json.map_or(Payload::empty(), |json| part(&whole, json));
+    let payload = |json: Option<&RawValue>| json.map_or(Payload::empty(), |json| part(whole, json));
     let result = match wire.result {
         // Python has no other way to say that a job returned nothing.
         None if status == Status::Completed => Payload::from("null"),
@@ -85,7 +128,7 @@ pub(crate) fn decode(bytes: Vec<u8>) -> StoreResult<Record> {
         ..Record::default()
     };
     match wire.warren_exact {
-        Some(exact) => make_exact(record, exact, &whole),
+        Some(exact) => make_exact(record, exact, whole),
         None => Foreign {
             start: wire.start_time,
             end: wire.end_time,

@@ -7,6 +7,7 @@ use crate::{
     iso_time,
     json::is_embeddable,
     keys::{index_entry, sortable},
+    pieces::Pieces,
 };
 
 /// What rabbitmq-arq writes as the worker of a job that none has taken.
@@ -14,8 +15,8 @@ pub(crate) const NO_WORKER: &str = "pending";
 
 /// Writes `record`. The layout is described in the crate's README; the scripts depend on the head.
 /// Returns where the index entry in it ends.
-pub(crate) fn encode(record: &Record, out: &mut Vec<u8>) -> usize {
-    out.reserve(record.size_bytes() + 768);
+pub(crate) fn encode(record: &Record, out: &mut Pieces) -> usize {
+    out.reserve(768 + size_of_small_parts(record));
     let index_end = head(record, out);
     field(out, "job_id", |out| string(&record.job_id, out));
     field(out, "status", |out| string(record.status.as_str(), out));
@@ -49,8 +50,19 @@ pub(crate) fn encode(record: &Record, out: &mut Vec<u8>) -> usize {
     index_end
 }
 
+/// Bytes of what is copied into the JSON.
+fn size_of_small_parts(record: &Record) -> usize {
+    let payloads = [&record.args, &record.kwargs, &record.result];
+    let shared: usize = payloads
+        .into_iter()
+        .map(|payload| payload.len())
+        .filter(|len| *len >= Pieces::SHARED_FROM)
+        .sum();
+    record.size_bytes() - shared
+}
+
 /// What the scripts look at, in fixed places: see `parts` in `lua/record.lua`.
-fn head(record: &Record, out: &mut Vec<u8>) -> usize {
+fn head(record: &Record, out: &mut Pieces) -> usize {
     out.extend_from_slice(OURS);
     out.push(letter(record.status));
     let attempt = format!("{:010}", record.attempt);
@@ -91,7 +103,7 @@ pub(crate) fn expiry(expires_at: Option<Timestamp>) -> [u8; EXPIRY_LEN] {
 }
 
 /// Times and duration as Python expects them. It takes no record without a start.
-fn times_for_python(record: &Record, out: &mut Vec<u8>) {
+fn times_for_python(record: &Record, out: &mut Pieces) {
     let start = record
         .started_at
         .or(record.enqueued_at)
@@ -114,7 +126,7 @@ fn times_for_python(record: &Record, out: &mut Vec<u8>) {
 }
 
 /// What Python's keys cannot express.
-fn exact(record: &Record, out: &mut Vec<u8>) {
+fn exact(record: &Record, out: &mut Pieces) {
     out.extend_from_slice(b"\"times_us\":[");
     for (number, time) in [
         record.enqueued_at,
@@ -163,14 +175,14 @@ fn exact(record: &Record, out: &mut Vec<u8>) {
 
 /// A payload that Python does not know: `[name, JSON, null]` or `[name, null, base64]`, without
 /// the name where there is none.
-fn entry(name: Option<&Text>, value: &Payload, out: &mut Vec<u8>) {
+fn entry(name: Option<&Text>, value: &Payload, out: &mut Pieces) {
     out.push(b'[');
     if let Some(name) = name {
         string(name, out);
         out.push(b',');
     }
     if is_embeddable(value) {
-        out.extend_from_slice(value);
+        out.extend_from_payload(value);
         out.extend_from_slice(b",null]");
     } else {
         out.extend_from_slice(b"null,");
@@ -180,7 +192,7 @@ fn entry(name: Option<&Text>, value: &Payload, out: &mut Vec<u8>) {
 }
 
 /// The payloads whose own key shows something else.
-fn raw(payloads: [(&str, Embedded<'_>); 3], out: &mut Vec<u8>) {
+fn raw(payloads: [(&str, Embedded<'_>); 3], out: &mut Pieces) {
     let mut separator: &[u8] = b",\"raw\":{\"";
     for (name, embedded) in payloads {
         if let Embedded::Instead { payload, .. } = embedded {
@@ -237,16 +249,16 @@ impl<'a> Embedded<'a> {
         }
     }
 
-    fn json(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(match self {
-            Self::Itself(payload) => payload,
-            Self::Empty => b"null",
-            Self::Instead { shown, .. } => shown.as_bytes(),
-        });
+    fn json(self, out: &mut Pieces) {
+        match self {
+            Self::Itself(payload) => out.extend_from_payload(payload),
+            Self::Empty => out.extend_from_slice(b"null"),
+            Self::Instead { shown, .. } => out.extend_from_slice(shown.as_bytes()),
+        }
     }
 }
 
-fn field(out: &mut Vec<u8>, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
+fn field(out: &mut Pieces, name: &str, value: impl FnOnce(&mut Pieces)) {
     out.push(b'"');
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\":");
@@ -254,36 +266,36 @@ fn field(out: &mut Vec<u8>, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
     out.push(b',');
 }
 
-fn integer(number: i64, out: &mut Vec<u8>) {
+fn integer(number: i64, out: &mut Pieces) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-fn time(time: Option<Timestamp>, out: &mut Vec<u8>) {
+fn time(time: Option<Timestamp>, out: &mut Pieces) {
     match time {
         None => out.extend_from_slice(b"null"),
         Some(time) => {
             out.push(b'"');
-            iso_time::write(time, out);
+            iso_time::write(time, out.written());
             out.push(b'"');
         }
     }
 }
 
-fn optional_string(text: Option<&Text>, out: &mut Vec<u8>) {
+fn optional_string(text: Option<&Text>, out: &mut Pieces) {
     match text {
         None => out.extend_from_slice(b"null"),
         Some(text) => string(text, out),
     }
 }
 
-fn string(text: &str, out: &mut Vec<u8>) {
+fn string(text: &str, out: &mut Pieces) {
     out.push(b'"');
     escaped(text.as_bytes(), out);
     out.push(b'"');
 }
 
 /// `bytes` must be UTF-8.
-fn escaped(bytes: &[u8], out: &mut Vec<u8>) {
+fn escaped(bytes: &[u8], out: &mut Pieces) {
     let mut written = 0;
     for (at, &byte) in bytes.iter().enumerate() {
         let escape: &[u8] = match byte {
@@ -302,7 +314,7 @@ fn escaped(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&bytes[written..]);
 }
 
-fn base64_string(payload: &Payload, out: &mut Vec<u8>) {
+fn base64_string(payload: &Payload, out: &mut Pieces) {
     out.push(b'"');
     out.extend_from_slice(STANDARD.encode(payload.as_slice()).as_bytes());
     out.push(b'"');

@@ -31,11 +31,13 @@ pub(crate) fn store_error(error: &RedisError, address: &Address) -> StoreError {
     if let Some((first, _)) = text.split_once(['\r', '\n']) {
         text.truncate(first.len());
     }
-    let separator = if advice.is_empty() { "" } else { ": " };
-    StoreError::new(
-        class,
-        format!("Redis at {address}: {text}{separator}{advice}"),
-    )
+    if !advice.is_empty() {
+        // Some of the server's sentences end with a full stop.
+        text.truncate(text.trim_end_matches('.').len());
+        text.push_str(": ");
+        text.push_str(advice);
+    }
+    StoreError::new(class, format!("Redis at {address}: {text}"))
 }
 
 /// What to do with the connection that gave `error`.
@@ -189,6 +191,10 @@ fn io_class(error: &RedisError) -> (ErrorClass, &'static str) {
             ErrorClass::InvalidConfig,
             "this program may not open the socket",
         ),
+        Some(io::ErrorKind::TimedOut) => (
+            ErrorClass::Unavailable,
+            "look why the server is slow or away, or raise response_timeout and the host's deadline",
+        ),
         _ => (ErrorClass::Unavailable, ""),
     }
 }
@@ -266,6 +272,7 @@ mod tests {
                 error.message().starts_with("Redis at host:6379/0: "),
                 "{error}"
             );
+            assert!(!error.message().contains(".:"), "{error}");
         }
     }
 

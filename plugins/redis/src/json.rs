@@ -1,4 +1,6 @@
-//! Which payloads may stand in a record as they are.
+//! Which payloads may stand in a record as they are, and where large ones stand.
+
+use std::ops::Range;
 
 /// Deepest nesting that is embedded: Python's and pydantic's readers give up between 200 and 1,000.
 const MAX_DEPTH: u32 = 100;
@@ -8,17 +10,64 @@ const MAX_DIGITS: usize = 4_000;
 /// Whether `bytes` are one JSON value, without whitespace around it, that every reader of records
 /// takes: strict JSON in UTF-8, no half surrogate pairs, not too deep, no overlong numbers.
 pub(crate) fn is_embeddable(bytes: &[u8]) -> bool {
-    let mut reader = Reader { bytes, at: 0 };
-    reader.document().is_some() && reader.at == bytes.len() && std::str::from_utf8(bytes).is_ok()
+    let mut reader = Reader::new(bytes);
+    reader.document().is_some() && reader.has_read_all()
+}
+
+/// A member of an object: its name, and where its value stands.
+pub(crate) type Member<'a> = (&'a [u8], Range<usize>);
+
+/// The members of an object that are at least `least` bytes long. `None` for what is no object, or
+/// what not all readers take.
+pub(crate) fn large_members(bytes: &[u8], least: usize) -> Option<Vec<Member<'_>>> {
+    let mut reader = Reader::new(bytes);
+    let mut large = Vec::new();
+    reader.expect(b"{")?;
+    reader.skip_whitespace();
+    loop {
+        let name_at = reader.at + 1;
+        reader.name()?;
+        let value_at = reader.at;
+        reader.document()?;
+        if reader.at - value_at >= least {
+            let name = bytes.get(name_at..value_at)?;
+            let name = name.split(|byte| *byte == b'"').next()?;
+            large.push((name, value_at..reader.at));
+        }
+        reader.skip_whitespace();
+        match reader.next()? {
+            b',' => reader.skip_whitespace(),
+            b'}' => break,
+            _ => return None,
+        }
+    }
+    reader.has_read_all().then_some(large)
 }
 
 /// Walks over JSON without recursion; every method is `None` at the first fault.
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Whether a string holds what is not ASCII.
+    beyond_ascii: bool,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    const fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            at: 0,
+            beyond_ascii: false,
+        }
+    }
+
+    /// Whether the end is reached, and all of it was UTF-8.
+    fn has_read_all(&self) -> bool {
+        // Outside of strings JSON is ASCII.
+        self.at == self.bytes.len()
+            && (!self.beyond_ascii || std::str::from_utf8(self.bytes).is_ok())
+    }
+
     fn document(&mut self) -> Option<()> {
         // One bit per open bracket, the innermost lowest: 1 an object, 0 an array.
         let (mut open, mut depth) = (0_u128, 0);
@@ -98,12 +147,32 @@ impl Reader<'_> {
     /// The rest of a string whose opening quote has been read.
     fn string(&mut self) -> Option<()> {
         loop {
+            self.skip_plain();
             match self.next()? {
                 b'"' => return Some(()),
                 b'\\' => self.escape()?,
                 0..0x20 => return None,
-                _ => {}
+                byte => self.beyond_ascii |= !byte.is_ascii(),
             }
+        }
+    }
+
+    /// Skips what stands for itself in a string, in portions that the processor compares at once.
+    fn skip_plain(&mut self) {
+        const AT_ONCE: usize = 32;
+        let is_special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+        let (portions, _) = self.bytes[self.at..].as_chunks::<AT_ONCE>();
+        for portion in portions {
+            let (mut special, mut beyond_ascii) = (false, false);
+            for byte in portion {
+                special |= is_special(*byte);
+                beyond_ascii |= *byte >= 0x80;
+            }
+            if special {
+                return;
+            }
+            self.beyond_ascii |= beyond_ascii;
+            self.at += AT_ONCE;
         }
     }
 

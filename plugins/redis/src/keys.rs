@@ -1,5 +1,13 @@
 //! The names of everything that is kept in Redis.
 
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
 use warren_plugin_api::{Text, Timestamp};
 
 /// Keys under one prefix. The first three are those of rabbitmq-arq, the others Warren's own.
@@ -7,11 +15,20 @@ use warren_plugin_api::{Text, Timestamp};
 pub(crate) struct Keys {
     prefix: String,
     db: i64,
+    /// Nobody else's.
+    own: String,
+    staged: Arc<AtomicU64>,
 }
 
 impl Keys {
-    pub(crate) const fn new(prefix: String, db: i64) -> Self {
-        Self { prefix, db }
+    pub(crate) fn new(prefix: String, db: i64) -> Self {
+        let random = || RandomState::new().hash_one(0);
+        Self {
+            prefix,
+            db,
+            own: format!("{:016x}{:016x}", random(), random()),
+            staged: Arc::default(),
+        }
     }
 
     pub(crate) fn prefix(&self) -> &str {
@@ -41,6 +58,12 @@ impl Keys {
     /// Sorted set of [`Member`]s by the millisecond in which their expiry is to be looked at.
     pub(crate) fn expiry_index(&self) -> String {
         self.key(":warren:expiry", "", "")
+    }
+
+    /// A new key, where a large record waits until the script has decided about it.
+    pub(crate) fn staged(&self) -> String {
+        let number = self.staged.fetch_add(1, Ordering::Relaxed);
+        self.key(":warren:staged:", &self.own, &format!(":{number}"))
     }
 
     /// The channel on which completions are announced. Channels are common to all databases of a

@@ -13,6 +13,7 @@ mod health;
 mod iso_time;
 mod json;
 mod keys;
+mod pieces;
 mod read;
 mod scan;
 mod script;
@@ -43,9 +44,9 @@ pub mod fuzzing {
 
     /// The bytes under a result key.
     pub fn encode(record: &Record) -> Vec<u8> {
-        let mut json = Vec::new();
+        let mut json = crate::pieces::Pieces::default();
         let _ = crate::encode::encode(record, &mut json);
-        json
+        json.iter().collect::<Vec<_>>().concat()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Reading records and statuses by id.
 
+use futures_util::{StreamExt, stream::FuturesOrdered};
 use redis::Value;
 use warren_plugin_api::{BatchResult, Record, Status, StoreResult, Text, Timestamp};
 
@@ -12,6 +13,8 @@ use crate::{
 
 /// Records that one command reads.
 const RECORDS_AT_ONCE: usize = 128;
+/// Commands that are sent before the first is answered.
+const READS_AT_ONCE: usize = 4;
 /// Statuses that one call reads.
 const STATUSES_AT_ONCE: usize = 1_000;
 
@@ -32,13 +35,27 @@ impl Reader<'_> {
 
     pub(crate) async fn get_many(&self, job_ids: &[Text]) -> BatchResult<Option<Record>> {
         let mut records = Vec::with_capacity(job_ids.len());
-        for job_ids in job_ids.chunks(RECORDS_AT_ONCE) {
-            let keys = job_ids.iter().map(|job_id| self.keys.result(job_id));
-            let answers = self.mget(keys).await?;
+        let mut chunks = job_ids.chunks(RECORDS_AT_ONCE);
+        let mut under_way = FuturesOrdered::new();
+        loop {
+            // The next ones are on their way while one is decoded.
+            while under_way.len() < READS_AT_ONCE
+                && let Some(job_ids) = chunks.next()
+            {
+                under_way.push_back(self.results(job_ids));
+            }
+            let Some(answers) = under_way.next().await else {
+                break;
+            };
             let now = Timestamp::now();
-            records.extend(answers.into_iter().map(|answer| live_record(answer, now)));
+            records.extend(answers?.into_iter().map(|answer| live_record(answer, now)));
         }
         Ok(records)
+    }
+
+    async fn results(&self, job_ids: &[Text]) -> StoreResult<Vec<Value>> {
+        self.mget(job_ids.iter().map(|job_id| self.keys.result(job_id)))
+            .await
     }
 
     pub(crate) async fn status(&self, job_id: Text) -> StoreResult<Option<Status>> {

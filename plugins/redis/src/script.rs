@@ -88,7 +88,33 @@ impl StoredScript {
         lane.command(&self.load).await.map_err(described)?;
         lane.command(call).await.map_err(described)
     }
+
+    /// Sends `first` and runs a call that goes on with what it has done. `None` when either was
+    /// refused: the call has then done nothing.
+    pub(crate) async fn run_after(
+        &self,
+        lane: &Lane,
+        first: Cmd,
+        call: &Cmd,
+    ) -> StoreResult<Option<Value>> {
+        let mut both = redis::pipe();
+        both.add_command(first).add_command(call.clone());
+        let answers = lane.commands(&both).await;
+        let answers = answers.map_err(|error| lane.error(&error))?;
+        let [Value::Okay, answer] = answers.as_slice() else {
+            return Ok(None);
+        };
+        match answer.clone().extract_error() {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if error.code() == Some(NOT_STAGED) => Ok(None),
+            answer if is_unknown_script(&answer) => self.run(lane, call).await.map(Some),
+            Err(error) => Err(lane.error(&error)),
+        }
+    }
 }
+
+/// What `put` answers when what is staged cannot be moved.
+const NOT_STAGED: &str = "NOTSTAGED";
 
 fn is_unknown_script(answer: &RedisResult<Value>) -> bool {
     answer

@@ -1,5 +1,7 @@
 //! The store's operations.
 
+use std::sync::atomic::AtomicBool;
+
 use tokio::sync::watch;
 use warren_plugin_api::{
     BatchResult, Capabilities, CompletionSink, Cursor, ErrorClass, Filter, Health, HostContext,
@@ -20,6 +22,7 @@ pub struct RedisStore {
     scripts: Scripts,
     host: HostContext,
     unannounced: WarnOnce,
+    staging_refused: AtomicBool,
     closed: watch::Sender<bool>,
 }
 
@@ -63,6 +66,7 @@ impl ResultStore for RedisStore {
             scripts,
             host,
             unannounced: WarnOnce::default(),
+            staging_refused: AtomicBool::new(false),
             closed: watch::Sender::new(false),
         })
     }
@@ -155,6 +159,7 @@ impl RedisStore {
             host: &self.host,
             max_record_bytes: self.config.max_record_bytes.get(),
             unannounced: &self.unannounced,
+            staging_refused: &self.staging_refused,
         }
     }
 

@@ -1,9 +1,12 @@
 //! Writing and deleting records.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use futures_util::{StreamExt, stream::FuturesOrdered};
-use redis::Cmd;
+use redis::{Cmd, ToRedisArgs, Value};
 use warren_plugin_api::{
     BatchResult, HostContext, Record, StoreError, StoreResult, Text, Timestamp, Write, WriteMode,
     WriteOutcome,
@@ -13,6 +16,7 @@ use crate::{
     connection::{Connections, Lane},
     encode::encode,
     keys::Keys,
+    pieces::Pieces,
     script::{Scripts, flags},
     warn_once::WarnOnce,
 };
@@ -23,6 +27,10 @@ const RECORDS_AT_ONCE: usize = 128;
 const CALLS_AT_ONCE: usize = 3;
 /// Bytes of records that one script takes, unless a single one is larger.
 const BYTES_AT_ONCE: usize = 1024 * 1024;
+/// Records from this size on are staged when they come alone.
+const STAGED_FROM: usize = 128 * 1024;
+/// How long one stays staged whose writer died in between.
+const STAGED_FOR_MS: u32 = 60_000;
 /// Redis takes no longer value (`proto-max-bulk-len`).
 const MOST_JSON_BYTES: usize = 512 * 1024 * 1024 - 1;
 
@@ -34,6 +42,8 @@ pub(crate) struct Writer<'a> {
     pub(crate) host: &'a HostContext,
     pub(crate) max_record_bytes: u64,
     pub(crate) unannounced: &'a WarnOnce,
+    /// The user may not do what staging takes.
+    pub(crate) staging_refused: &'a AtomicBool,
 }
 
 /// A write as the script takes it.
@@ -43,7 +53,7 @@ struct Prepared {
     job_id: Text,
     index_end: usize,
     expires_ms: Option<i64>,
-    json: Vec<u8>,
+    json: Pieces,
 }
 
 /// What is sent in one call.
@@ -153,7 +163,7 @@ impl Writer<'_> {
                 self.max_record_bytes
             )));
         }
-        let mut json = Vec::new();
+        let mut json = Pieces::default();
         let index_end = encode(&record, &mut json);
         if json.len() > MOST_JSON_BYTES {
             return Err(StoreError::too_large(format!(
@@ -193,22 +203,21 @@ impl Writer<'_> {
 
     /// Whether each was written.
     async fn call(&self, lane: &Lane, writes: &[Prepared]) -> StoreResult<Vec<bool>> {
-        if writes.is_empty() {
-            return Ok(Vec::new());
-        }
-        let record_keys: Vec<&str> = writes
-            .iter()
-            .flat_map(|write| &write.keys)
-            .map(String::as_str)
-            .collect();
-        let now = Timestamp::now();
-        let put = &self.scripts.put;
-        let mut call = put.call(self.keys, record_keys.into_iter(), now);
-        call.arg(self.keys.channel());
-        for write in writes {
-            add_write(&mut call, write);
-        }
-        let answer = put.run(lane, &call).await?;
+        let staged = match writes {
+            [] => return Ok(Vec::new()),
+            [large] if large.json.len() >= STAGED_FROM => self.put_staged(lane, large).await?,
+            _ => None,
+        };
+        let answer = match staged {
+            Some(answer) => answer,
+            None => {
+                let mut call = self.begin_call(writes);
+                for write in writes {
+                    add_write(&mut call, write, &write.json);
+                }
+                self.scripts.put.run(lane, &call).await?
+            }
+        };
         let (written, rest) = flags(&answer, writes.len())?;
         if rest == b"!" {
             self.unannounced.warn(
@@ -218,6 +227,38 @@ impl Writer<'_> {
             );
         }
         Ok(written)
+    }
+
+    fn begin_call(&self, writes: &[Prepared]) -> Cmd {
+        let record_keys: Vec<&str> = writes
+            .iter()
+            .flat_map(|write| &write.keys)
+            .map(String::as_str)
+            .collect();
+        let keys = record_keys.into_iter();
+        let mut call = self.scripts.put.call(self.keys, keys, Timestamp::now());
+        call.arg(self.keys.channel());
+        call
+    }
+
+    /// Brings a large record to the server under a key of its own, from which the script moves it:
+    /// Lua would copy it twice. `None` where the server does not take it so.
+    async fn put_staged(&self, lane: &Lane, write: &Prepared) -> StoreResult<Option<Value>> {
+        if self.staging_refused.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let staged = self.keys.staged();
+        let mut set = redis::cmd("SET");
+        set.arg(&staged).arg(&write.json);
+        set.arg("PX").arg(STAGED_FOR_MS);
+        let mut call = self.begin_call(std::slice::from_ref(write));
+        add_write(&mut call, write, write.json.head(write.index_end + 1));
+        call.arg(&staged);
+        let answer = self.scripts.put.run_after(lane, set, &call).await?;
+        if answer.is_none() {
+            self.staging_refused.store(true, Ordering::Relaxed);
+        }
+        Ok(answer)
     }
 
     /// Deletes in portions.
@@ -262,7 +303,7 @@ impl Chunk {
     }
 }
 
-fn add_write(call: &mut Cmd, write: &Prepared) {
+fn add_write(call: &mut Cmd, write: &Prepared, json: impl ToRedisArgs) {
     call.arg(format!("{}{}", write.mode, write.job_id.len()))
         .arg(write.job_id.as_str())
         .arg(write.index_end);
@@ -270,7 +311,7 @@ fn add_write(call: &mut Cmd, write: &Prepared) {
         None => call.arg(""),
         Some(expires_ms) => call.arg(expires_ms),
     };
-    call.arg(&write.json);
+    call.arg(json);
 }
 
 /// The first whole millisecond at which the record has expired: never too early.

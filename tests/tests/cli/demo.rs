@@ -2,13 +2,14 @@
 
 use std::{
     io::{BufRead, BufReader},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use nix::sys::signal::Signal;
 
 use super::in_process;
 use std::os::unix::process::ExitStatusExt;
+use warren_tests::Ran;
 
 #[test]
 fn the_demo_runs_jobs_of_every_kind() {
@@ -37,6 +38,53 @@ fn the_demo_can_be_repeated_on_a_store_that_lasts() {
         let ran = system.run(&["demo", "--jobs", "6", "--store", "sqlite", "--json"]);
         assert_eq!(ran.expect(0).json_lines().len(), 6);
     }
+}
+
+/// What the demo says to type into another terminal.
+fn said_to_type(ran: &Ran) -> &str {
+    let mut lines = ran.stderr.lines();
+    let typed = lines.find(|line| line.contains(" job get demo-"));
+    typed
+        .unwrap_or_else(|| panic!("no command in {:?}", ran.stderr))
+        .trim()
+}
+
+#[test]
+fn what_the_demo_says_to_type_into_another_terminal_works_as_it_stands() {
+    // A configuration for another store lies here; it is not the demo's.
+    let system = in_process("[result_store.config]\nmax_records = 7\n");
+    let ran = system.run(&["demo", "--jobs", "6"]).expect(0);
+    assert!(ran.stderr.contains("store \"sqlite\""), "{}", ran.stderr);
+    let typed = said_to_type(&ran);
+    let elsewhere = tempfile::tempdir().unwrap();
+    for folder in [&system.path("."), elsewhere.path()] {
+        let here = system.command(&[]);
+        let mut terminal = Command::new("sh");
+        for (name, value) in here.get_envs() {
+            match value {
+                Some(value) => terminal.env(name, value),
+                None => terminal.env_remove(name),
+            };
+        }
+        let output = terminal.args(["-c", typed]).current_dir(folder).output();
+        let job = Ran::from(output.unwrap()).expect(0);
+        assert!(job.stdout.contains("demo-000"), "{}", job.stdout);
+        assert!(job.stdout.contains("completed"), "{}", job.stdout);
+    }
+}
+
+#[test]
+fn a_demo_whose_results_do_not_last_says_so() {
+    let system = in_process("");
+    let ran = system
+        .run(&["demo", "--jobs", "1", "--store", "memory"])
+        .expect(0);
+    assert!(
+        ran.stderr.contains("go with this process"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!ran.stderr.contains("job get"), "{}", ran.stderr);
 }
 
 #[test]

@@ -111,7 +111,6 @@ fn an_unknown_store_type_lists_what_there_is_and_where_it_looked() {
     for said in [
         "unknown result store type \"memroy\"",
         "did you mean \"memory\"?",
-        "registered: memory",
         folder,
         "`warren plugins ls`",
     ] {
@@ -121,6 +120,30 @@ fn an_unknown_store_type_lists_what_there_is_and_where_it_looked() {
             ran.stderr
         );
     }
+    let listed = ran.stderr.split("registered: ").nth(1).unwrap_or_default();
+    let listed = listed.split(';').next().unwrap_or_default();
+    let names: Vec<&str> = listed.split(", ").collect();
+    for name in ["memory", "redis", "sqlite"] {
+        assert!(names.contains(&name), "{name} is not in {names:?}");
+    }
+    assert!(names.is_sorted(), "{names:?}");
+}
+
+#[test]
+fn a_wrong_option_of_a_store_leads_to_its_options_and_not_to_the_plugins() {
+    let system = in_process("");
+    let ran = system
+        .run(&[
+            "job",
+            "get",
+            "x",
+            "--set",
+            "result_store.config.max_recrods=1",
+        ])
+        .expect(2);
+    let hint = "`warren config init --store memory --config example.toml`";
+    assert!(ran.stderr.contains(hint), "{ran:?}");
+    assert!(!ran.stderr.contains("plugins ls"), "{ran:?}");
 }
 
 #[test]

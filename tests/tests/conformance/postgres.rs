@@ -9,7 +9,7 @@ use warren_conformance::Suite;
 use warren_plugin_api::Text;
 use warren_tests::{free_port, plugin, postgres_url};
 
-use super::{MAX_RECORD_BYTES, open, suite_of};
+use super::{MAX_RECORD_BYTES, SILENT, open, suite_of};
 
 static POSTGRES: LazyLock<StoreType> = LazyLock::new(|| load_one(&plugin("postgres")).unwrap());
 
@@ -20,13 +20,23 @@ pub(crate) fn suite(schema: String) -> Suite {
             "postgres_url": url,
             "schema": schema,
             "max_record_bytes": MAX_RECORD_BYTES,
+            // A batch of ten thousand on a busy machine.
+            "statement_timeout": "1m",
         })
     };
     let absent = config(format!(
         "postgresql://me:{SECRET}@127.0.0.1:{}/results",
         free_port()
     ));
+    let unresponsive = config(format!("postgresql://me@{}/results", SILENT.as_str()));
+    let mut refused = url::Url::parse(&postgres_url()).unwrap();
+    // Where the server trusts everybody it refuses a role that there is not.
+    refused.set_username("nobody-of-this-name").unwrap();
+    refused.set_password(Some(SECRET)).unwrap();
+    let refused = config(refused.to_string());
     suite_of(&POSTGRES, config(postgres_url()))
+        .unresponsive(move || open(&POSTGRES, unresponsive.clone()))
+        .wrong_credentials(move || open(&POSTGRES, refused.clone()))
         .unreachable(move || open(&POSTGRES, absent.clone()))
         .secret(SECRET)
         .damage(move |job_id| damage(schema.clone(), job_id))

@@ -1,6 +1,6 @@
 //! `warren dlq`: jobs that failed for good, listed and run again.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use warren_tests::{System, command};
 
 /// Fails until there is `mended`.
@@ -113,10 +113,12 @@ fn a_replayed_job_runs_again_as_new() {
     let ran = system
         .run(&["dlq", "replay", "-q", queue, "--json"])
         .expect(0);
+    let printed = ran.json_lines();
     assert_eq!(
-        ran.json(),
+        printed[1],
         json!({ "replayed": 1, "unreadable": 0, "refused": 0 })
     );
+    assert_eq!(printed.len(), 2);
     system.rabbitmq().awaits_ready(&system.dead_letters(), 0);
     assert_eq!(system.job(&id).unwrap()["status"], "queued");
 
@@ -126,6 +128,98 @@ fn a_replayed_job_runs_again_as_new() {
     assert_eq!(job["result"], "works");
     assert_eq!(job["attempt"], 1);
     assert_eq!(job["args"], json!([7]));
+}
+
+/// What the record of a replayed job says of its earlier run.
+fn replayed_from(job: &Value) -> &Value {
+    &job["extra"]["warren.replayed_from"]
+}
+
+/// Fails at both of its attempts, and later in another way, until there is `mended`.
+fn mended_slowly() -> String {
+    let script = "[ -e mended ] && { echo 1; exit; }; [ -e again ] && exit 6; exit 5";
+    let retry = "limit = 1, base = \"10ms\"";
+    format!("[functions.mends]\ncommand = [\"sh\", \"-c\", {script:?}]\nretry = {{ {retry} }}\n\n")
+}
+
+#[test]
+fn every_record_of_a_replayed_job_says_which_failure_it_comes_from() {
+    let system = System::new(&mended_slowly());
+    let queue = system.queue.clone();
+    let replay = ["dlq", "replay", "-q", &queue, "--json"];
+    let id = system.enqueue(&["mends"]);
+    system.run(&["worker", "--burst"]).expect(0);
+    let failed = system.job(&id).unwrap();
+    assert_eq!(replayed_from(&failed), &Value::Null);
+
+    let printed = system.run(&replay).expect(0).json_lines();
+    let queued = system.job(&id).unwrap();
+    let (link, from) = (&printed[0], replayed_from(&queued));
+    assert_eq!(link["job_id"], id.as_str());
+    assert_eq!(link["new_run"]["job_id"], id.as_str());
+    assert_eq!(link["new_run"]["enqueued_at"], queued["enqueued_at"]);
+    assert_ne!(link["new_run"]["enqueued_at"], failed["enqueued_at"]);
+    assert_eq!(&link["replayed_from"], from);
+    assert_eq!(
+        *from,
+        json!({
+            "failed_at": failed["finished_at"],
+            "error_type": "CommandFailed",
+            "error_message": "the command ended with exit code 5",
+            "attempts": 2,
+            "dead_letter_queue": system.dead_letters(),
+            "replays": 1,
+        })
+    );
+
+    // It is repeated and fails again: that end says what the run came from too.
+    system.touch("again");
+    system.run(&["worker", "--burst"]).expect(0);
+    let failed_again = system.job(&id).unwrap();
+    assert_eq!(failed_again["attempt"], 2, "{failed_again}");
+    assert_eq!(replayed_from(&failed_again), from);
+    let letter = system.run(&["dlq", "ls", "-q", &queue, "--json"]).expect(0);
+    assert_eq!(letter.json()["replays"], 1);
+
+    // The latest failure is the one that is told of.
+    system.run(&replay).expect(0);
+    system.touch("mended");
+    system.run(&["worker", "--burst"]).expect(0);
+    let completed = system.job(&id).unwrap();
+    assert_eq!(completed["status"], "completed", "{completed}");
+    let from = replayed_from(&completed);
+    assert_eq!(from["error_message"], "the command ended with exit code 6");
+    assert_eq!(
+        (&from["attempts"], &from["replays"]),
+        (&json!(2), &json!(2))
+    );
+    assert_eq!(from["failed_at"], failed_again["finished_at"]);
+
+    let shown = system.run(&["job", "get", &id]).expect(0).stdout;
+    let failed_at = failed_again["finished_at"].as_str().unwrap();
+    let line = format!(
+        "  replayed from the dead letter of {failed_at}: CommandFailed: the command ended with \
+         exit code 6\n"
+    );
+    assert!(shown.contains(&line), "{shown}");
+}
+
+#[test]
+fn a_replayed_job_says_where_it_comes_from_while_it_runs_and_when_it_is_aborted() {
+    let script = "[ -e second ] || exit 4; until [ -e go ]; do sleep 0.1; done";
+    let system = System::new(&command("holds", script));
+    let id = system.enqueue(&["holds"]);
+    system.run(&["worker", "--burst"]).expect(0);
+    system
+        .run(&["dlq", "replay", "-q", &system.queue])
+        .expect(0);
+    system.touch("second");
+    let _worker = system.worker(&[]);
+    let running = system.awaits_status(&id, "in_progress");
+    assert_eq!(replayed_from(&running)["replays"], 1, "{running}");
+    system.run(&["job", "cancel", &id]).expect(0);
+    let aborted = system.awaits_status(&id, "aborted");
+    assert_eq!(replayed_from(&aborted), replayed_from(&running));
 }
 
 /// One failed job, its producer's wishes in its headers.
@@ -146,7 +240,8 @@ fn a_replayed_job_is_as_its_producer_sent_it_and_says_one_time() {
     assert_eq!(message.headers["x-warren-max-retries"], "0");
     assert_eq!(message.headers["x-warren-result-ttl-ms"], "10800000");
     assert_eq!(message.headers["x-retry-count"], "0");
-    assert_eq!(message.headers.len(), 3, "{:?}", message.headers);
+    assert!(message.headers.contains_key("x-warren-replayed-from"));
+    assert_eq!(message.headers.len(), 4, "{:?}", message.headers);
 
     // A worker that is told to abort a job compares these to the microsecond.
     let digits = |text: &str| -> String { text.chars().filter(char::is_ascii_digit).collect() };
@@ -192,7 +287,7 @@ fn a_record_that_the_store_refuses_ends_no_replay() {
     ]);
     let ran = ran.expect(4);
     assert_eq!(
-        ran.json(),
+        ran.json_lines()[1],
         json!({ "replayed": 1, "unreadable": 0, "refused": 1 })
     );
     assert!(ran.stderr.contains(&refused), "{ran:?}");

@@ -2,6 +2,7 @@
 
 use std::{fs, io::Write, process::Stdio};
 
+use nix::sys::signal::Signal;
 use warren_tests::{
     PrivateRedis, Proxy, Ran, System, amqp_url, eventually_true, free_port, redis_url,
 };
@@ -112,7 +113,7 @@ fn a_store_that_is_down_is_said_to_be_when_it_is_asked() {
 }
 
 /// The address of the broker behind a proxy, with the user and virtual host of the tests.
-fn through(proxy: &Proxy) -> String {
+pub(super) fn through(proxy: &Proxy) -> String {
     let mut url = url::Url::parse(&amqp_url()).unwrap();
     let address: std::net::SocketAddr = proxy.address().parse().unwrap();
     url.set_host(Some("127.0.0.1")).unwrap();
@@ -120,7 +121,7 @@ fn through(proxy: &Proxy) -> String {
     url.to_string()
 }
 
-fn broker_address() -> String {
+pub(super) fn broker_address() -> String {
     let url = url::Url::parse(&amqp_url()).unwrap();
     format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5672))
 }
@@ -154,6 +155,17 @@ fn a_worker_waits_for_a_broker_that_is_away() {
     let id = system.enqueue(&["echo", "--set", &direct]);
     proxy.come_back();
     system.awaits_status(&id, "completed");
+}
+
+#[test]
+fn a_worker_ends_although_its_broker_has_fallen_silent() {
+    let proxy = Proxy::to(&broker_address());
+    let system = System::on(&through(&proxy), &redis_url(), &echo());
+    // Nothing tells it that the connection is dead.
+    let worker = system.worker(&["--set", "broker.heartbeat=10m"]);
+    proxy.fall_silent();
+    worker.signal(Signal::SIGTERM);
+    worker.ended().expect(0);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::json;
 use warren_tests::{System, command};
 
-use super::echo;
+use super::{echo, gated};
 
 /// Three completed jobs, one failed, one queued.
 fn five_jobs() -> (System, Vec<String>) {
@@ -178,4 +178,51 @@ fn a_queue_is_looked_at_and_emptied() {
         .expect(0);
     assert_eq!(ran.json(), json!({ "queue": queue, "purged": 2 }));
     system.rabbitmq().awaits_ready(queue, 0);
+}
+
+#[test]
+fn a_worker_that_is_gone_is_said_to_be() {
+    let system = System::new(&gated());
+    let worker = system.worker(&["--name", "first"]);
+    let id = system.enqueue(&["gated"]);
+    let job = system.awaits_status(&id, "in_progress");
+    assert_eq!(job["worker_gone"], false, "{job}");
+    worker.kill();
+    system.touch("go");
+    // As if half a minute and more had passed.
+    let exported = system.run(&["results", "export"]).expect(0);
+    let mut record = exported.json();
+    let long_ago = record["heartbeat_at"].as_i64().unwrap() - 3_600_000_000;
+    record["heartbeat_at"] = long_ago.into();
+    std::fs::write(system.path("old.jsonl"), record.to_string()).unwrap();
+    system
+        .run(&["results", "import", "old.jsonl", "--when", "always"])
+        .expect(0);
+
+    let job = system.job(&id).unwrap();
+    assert_eq!(job["worker_gone"], true, "{job}");
+    assert!(job["heartbeat_age_seconds"].as_f64().unwrap() >= 3600.0);
+    let shown = system.run(&["job", "get", &id]).expect(0).stdout;
+    assert!(shown.contains("its worker has been gone for 1h"), "{shown}");
+}
+
+#[test]
+fn a_command_says_how_far_it_has_come() {
+    let script = r#"echo '{"done": 1}' > "$WARREN_PROGRESS"
+        while [ -e started ] && [ ! -e go ]; do sleep 0.05; done
+        echo '{"done": 2}' > "$WARREN_PROGRESS""#;
+    let system = System::new(&format!(
+        "[functions.steps]\ncommand = [\"sh\", \"-c\", {script:?}]\nprogress = true\n"
+    ));
+    system.touch("started");
+    let _worker = system.worker(&[]);
+    let id = system.enqueue(&["steps"]);
+    warren_tests::eventually_true("the first step", || {
+        system
+            .job(&id)
+            .is_some_and(|job| job["progress"] == json!({ "done": 1 }))
+    });
+    system.touch("go");
+    let job = system.awaits_status(&id, "completed");
+    assert_eq!(job["progress"], json!({ "done": 2 }));
 }

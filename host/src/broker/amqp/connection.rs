@@ -1,18 +1,28 @@
 //! One TCP connection, opened again whenever it is lost.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::StreamExt;
 use lapin::{Channel, ConnectionProperties, Event};
 use tokio::sync::{Mutex, watch};
 use tokio_util::task::TaskTracker;
 
-use super::error::on_connection;
+use super::{GOODBYE, error::on_connection, runtime, tls};
 use crate::broker::{BrokerError, BrokerSettings, BrokerUrl, ConnectionState};
 
 /// The wait before the first try to reconnect; doubled after each, up to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// The longest frame that is asked for, unless the URL says otherwise: RabbitMQ's default. lapin
+/// makes room for 32 frames each way, and only what is known before connecting is left untouched
+/// until it is needed; a server without a limit would have it ask for all memory.
+const FRAME_MAX: u32 = 128 * 1024;
 /// How long closing waits for answers to be sent.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
@@ -23,6 +33,8 @@ pub(super) struct Connection {
     state: watch::Sender<ConnectionState>,
     /// Held while connecting, so that many callers make one connection.
     current: Mutex<Option<Arc<lapin::Connection>>>,
+    /// What was agreed on with the broker when it was connected to last.
+    frame_max: AtomicU32,
     /// Those who send the answers to deliveries.
     answering: TaskTracker,
 }
@@ -33,6 +45,7 @@ impl Connection {
         let state = watch::Sender::new(ConnectionState::Connecting);
         let first = connect(&settings, &state).await?;
         Ok(Self {
+            frame_max: AtomicU32::new(first.configuration().frame_max()),
             settings,
             state,
             current: Mutex::new(Some(Arc::new(first))),
@@ -48,8 +61,17 @@ impl Connection {
         &self.settings
     }
 
+    /// The longest frame, in bytes, that the broker takes.
+    pub(super) fn frame_max(&self) -> u32 {
+        self.frame_max.load(Ordering::Relaxed)
+    }
+
     pub(super) fn state(&self) -> watch::Receiver<ConnectionState> {
         self.state.subscribe()
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        *self.state.borrow() == ConnectionState::Connected
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -90,6 +112,8 @@ impl Connection {
         }
         *current = None;
         let connection = Arc::new(self.reconnect().await?);
+        let frame_max = connection.configuration().frame_max();
+        self.frame_max.store(frame_max, Ordering::Relaxed);
         *current = Some(Arc::clone(&connection));
         Ok(connection)
     }
@@ -120,10 +144,13 @@ impl Connection {
         // What was answered must not come again; what is not answered yet is not waited for.
         self.answering.close();
         let _ = tokio::time::timeout(LAST_ANSWERS, self.answering.wait()).await;
-        if let Some(connection) = self.current.lock().await.take() {
-            // An error means that it is closed already.
-            let _ = connection.close(200, "goodbye".into()).await;
-        }
+        // A broker that does not answer, or a connection that breaks in this moment, must not keep
+        // the process from ending. An error means that it is closed already.
+        let _ = tokio::time::timeout(GOODBYE, async {
+            let connection = self.current.lock().await.take()?;
+            connection.close(200, "goodbye".into()).await.ok()
+        })
+        .await;
     }
 }
 
@@ -139,10 +166,13 @@ async fn connect(
     let mut uri = uri.as_ref().clone();
     let heartbeat = u16::try_from(settings.heartbeat.as_secs()).unwrap_or(u16::MAX);
     uri.query.heartbeat = uri.query.heartbeat.or(Some(heartbeat));
+    let frame_max = uri.query.frame_max.filter(|bytes| *bytes > 0);
+    uri.query.frame_max = frame_max.or(Some(FRAME_MAX));
     let properties = ConnectionProperties::default()
         .with_connection_name(settings.connection_name.as_str().into());
     let patience = settings.connect_timeout;
-    let connecting = lapin::Connection::connect_uri(uri, properties);
+    let tls = tls::config(&uri, &settings.tls).await?;
+    let connecting = runtime::connect(uri, properties, tls);
     let connection = tokio::time::timeout(patience, connecting)
         .await
         .map_err(|_| BrokerError::Unavailable {

@@ -138,10 +138,17 @@ async fn receive(
 ) {
     let mut intake = first;
     loop {
-        if let Ended::ByConsumer = hand_over(&mut intake, &sender, &mut stop).await {
-            drop(sender);
-            linger(intake, stop).await;
-            return;
+        match hand_over(&mut intake, &sender, &mut stop).await {
+            Ended::ByConsumer => {
+                drop(sender);
+                linger(intake, stop).await;
+                return;
+            }
+            // The loss of the whole connection is logged where that is followed.
+            Ended::ByBroker(Some(error)) if connection.is_connected() => {
+                tracing::warn!(%error, "the broker ended the delivery of jobs; asking for them again");
+            }
+            Ended::ByBroker(_) => {}
         }
         let reopened = tokio::select! {
             reopened = reopen(&connection, &queues, prefetch) => reopened,
@@ -156,7 +163,7 @@ async fn receive(
 
 enum Ended {
     ByConsumer,
-    ByBroker,
+    ByBroker(Option<BrokerError>),
 }
 
 async fn hand_over(
@@ -173,8 +180,12 @@ async fn hand_over(
             () = &mut stopped => return Ended::ByConsumer,
             received = intake.streams.next() => received,
         };
-        let Some((queue, Ok(delivery))) = received else {
-            return Ended::ByBroker;
+        let (queue, delivery) = match received {
+            Some((queue, Ok(delivery))) => (queue, delivery),
+            Some((queue, Err(error))) => {
+                return Ended::ByBroker(Some(on_queue(&error, &queue)));
+            }
+            None => return Ended::ByBroker(None),
         };
         let delivery = into_delivery(queue, delivery, &intake.settler);
         if sender.send(delivery).await.is_err() {
@@ -254,6 +265,7 @@ pub(super) fn into_delivery(
     Delivery {
         queue,
         headers: convert::headers(&delivery.properties),
+        priority: delivery.properties.priority().unwrap_or_default(),
         body: delivery.data.into(),
         redelivered: delivery.redelivered,
         acker: Acker::new(

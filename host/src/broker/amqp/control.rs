@@ -6,14 +6,14 @@ use futures_util::StreamExt;
 use lapin::{
     BasicProperties, Channel, Confirmation, ExchangeKind,
     options::{
-        BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
-        QueueBindOptions, QueueDeclareOptions,
+        BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
+        QueueDeclareOptions,
     },
     types::{FieldTable, ShortString},
 };
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{connection::Connection, error::on_connection};
+use super::{connection::Connection, error::on_connection, topology};
 use crate::broker::{AbortRequest, BrokerError, Control, ControlReceiver, control::BACKLOG};
 
 const EXCHANGE: &str = "warren.control";
@@ -134,17 +134,5 @@ async fn forward(
 }
 
 async fn declare(channel: &Channel) -> Result<(), BrokerError> {
-    let durable = ExchangeDeclareOptions {
-        durable: true,
-        ..ExchangeDeclareOptions::default()
-    };
-    channel
-        .exchange_declare(
-            EXCHANGE.into(),
-            ExchangeKind::Fanout,
-            durable,
-            FieldTable::default(),
-        )
-        .await
-        .map_err(|error| on_connection(&error))
+    topology::declare_exchange(channel, EXCHANGE, ExchangeKind::Fanout).await
 }

@@ -2,28 +2,29 @@
 
 use lapin::{
     BasicProperties,
-    types::{AMQPValue, FieldTable, ShortString},
+    types::{AMQPValue, ShortString},
 };
 
+use super::header_room::{Table, fitted};
 use crate::broker::{HeaderValue, Headers, Publish};
 
 const PERSISTENT: u8 = 2;
 const LONGEST_NAME: usize = 255;
 
-/// The properties of a message to be sent.
-pub(super) fn properties(publish: &Publish) -> BasicProperties {
-    BasicProperties::default()
+/// The properties of a message to be sent in frames of `frame_max` bytes.
+pub(super) fn properties(publish: &Publish, frame_max: u32) -> BasicProperties {
+    let properties = BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
-        .with_priority(publish.priority)
-        .with_headers(to_table(&publish.headers))
+        .with_priority(publish.priority);
+    fitted(properties, to_table(&publish.headers), frame_max)
 }
 
-fn to_table(headers: &Headers) -> FieldTable {
-    let mut table = FieldTable::default();
-    for (name, value) in headers {
+fn to_table(headers: &Headers) -> Table {
+    let mut table = Table::new();
+    for (name, value) in headers.iter() {
         // AMQP limits a header's name to 255 bytes; a longer one is nobody's that we know.
         if name.len() <= LONGEST_NAME {
-            table.insert(ShortString::from(name.as_str()), to_value(value));
+            table.insert(ShortString::from(name), to_value(value));
         }
     }
     table
@@ -42,16 +43,15 @@ fn to_value(value: &HeaderValue) -> AMQPValue {
 
 /// The headers of a message that was received.
 pub(super) fn headers(properties: &BasicProperties) -> Headers {
-    properties
-        .headers()
-        .as_ref()
-        .map(|table| {
-            let fields = table.inner().iter();
-            fields
-                .map(|(name, value)| (name.to_string(), from_value(value)))
-                .collect()
-        })
-        .unwrap_or_default()
+    let Some(table) = properties.headers() else {
+        return Headers::new();
+    };
+    let table = table.inner();
+    let mut headers = Headers::with_capacity(table.len());
+    for (name, value) in table {
+        headers.push_new(name.as_str(), from_value(value));
+    }
+    headers
 }
 
 fn from_value(value: &AMQPValue) -> HeaderValue {
@@ -70,6 +70,8 @@ fn from_value(value: &AMQPValue) -> HeaderValue {
         AMQPValue::LongString(text) => {
             HeaderValue::Text(String::from_utf8_lossy(text.as_bytes()).into_owned())
         }
+        // Spelled out they would take several times their length.
+        AMQPValue::ByteArray(bytes) => HeaderValue::Other(format!("{} bytes", bytes.len())),
         other => HeaderValue::Other(format!("{other:?}")),
     }
 }
@@ -94,8 +96,12 @@ mod tests {
                 0..8,
             )
         ) {
-            let properties = BasicProperties::default().with_headers(to_table(&headers));
-            prop_assert_eq!(super::headers(&properties), headers);
+            let mut sent = Headers::new();
+            for (name, value) in headers {
+                sent.insert(name, value);
+            }
+            let properties = BasicProperties::default().with_headers(to_table(&sent).into());
+            prop_assert_eq!(super::headers(&properties), sent);
         }
     }
 
@@ -116,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_header_name_that_is_too_long_is_left_out() {
-        let headers = Headers::from([("x".repeat(300), HeaderValue::Bool(true))]);
-        assert_eq!(to_table(&headers), FieldTable::default());
+        let headers = Headers::from([(&*"x".repeat(300), HeaderValue::Bool(true))]);
+        assert_eq!(to_table(&headers), Table::new());
     }
 }

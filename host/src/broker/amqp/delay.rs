@@ -8,31 +8,69 @@
 //! too. Since everything in a queue waits equally long, nothing overtakes and nothing blocks.
 //! Below the lowest level the message finds its target by the last words of the routing key.
 //!
-//! The scheme is NServiceBus's ("delay infrastructure"), which Celery's native delayed delivery
-//! uses too.
+//! The queues are quorum queues that keep what they pass on until the next queue has confirmed it:
+//! between classic queues, what is passed on in the moment in which the broker stops is lost.
+//!
+//! The scheme is NServiceBus's ("delay infrastructure", its second version), which Celery's native
+//! delayed delivery uses too.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
+use futures_util::future::try_join_all;
 use lapin::{
     Channel, ExchangeKind,
     options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
+use tokio::sync::Mutex;
 
-use super::error::{on_connection, on_queue};
+use super::{
+    connection::Connection,
+    error::{on_connection, on_delay_level, on_queue},
+    topology,
+};
 use crate::broker::{BrokerError, QueueName};
 
 /// 2^39 ms is more than 17 years; the longest delay is ten.
 const LEVELS: u32 = 39;
+/// Levels are declared on so many channels at once: the broker starts a group of Raft for each.
+const DECLARE_AT_ONCE: usize = 8;
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+/// What delays of four seconds and more are multiples of.
+const COARSEST_STEP_MS: u64 = 256;
 const DELIVER: &str = "warren.delay.deliver";
-/// Where a message ends up whose target queue was deleted while it waited.
-const UNDELIVERABLE: &str = "warren.delay.undeliverable";
+/// Where a message comes whose queue is not bound: see `undeliverable.rs`.
+pub(super) const UNDELIVERABLE: &str = "warren.delay.undeliverable";
 
 /// Where to send a message so that it reaches `queue` after `delay`.
 pub(super) struct Route {
     pub(super) exchange: String,
     pub(super) routing_key: String,
+    /// So many levels must be there, from the lowest.
+    levels: u32,
+}
+
+/// The levels that one end has declared: no more than its delays need.
+#[derive(Debug, Default)]
+pub(super) struct Levels {
+    /// So many, from the lowest. Held while declaring.
+    declared: Mutex<u32>,
+}
+
+impl Levels {
+    /// Makes sure of the levels that `route` leads through.
+    pub(super) async fn prepare(
+        &self,
+        connection: &Connection,
+        route: &Route,
+    ) -> Result<(), BrokerError> {
+        let mut declared = self.declared.lock().await;
+        if *declared < route.levels {
+            declare_levels(connection, *declared..route.levels).await?;
+            *declared = route.levels;
+        }
+        Ok(())
+    }
 }
 
 /// The route for a delay.
@@ -43,10 +81,9 @@ pub(super) fn route(queue: &QueueName, delay: Duration) -> Result<Route, BrokerE
         });
     }
     // Rounded up: never too early.
-    let ms = u64::try_from(delay.as_nanos().div_ceil(1_000_000))
-        .unwrap_or(u64::MAX)
-        .max(1);
-    let highest = u64::BITS - 1 - ms.leading_zeros();
+    let ms = u64::try_from(delay.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+    let ms = with_few_digits(ms.max(1));
+    let highest = ms.ilog2();
     let mut routing_key = String::with_capacity(2 * LEVELS as usize + queue.as_str().len());
     for level in (0..LEVELS).rev() {
         routing_key.push_str(if ms >> level & 1 == 1 { "1." } else { "0." });
@@ -55,7 +92,15 @@ pub(super) fn route(queue: &QueueName, delay: Duration) -> Result<Route, BrokerE
     Ok(Route {
         exchange: exchange(highest),
         routing_key,
+        levels: highest + 1,
     })
+}
+
+/// Rounds up by no more than a sixteenth, and no more than [`COARSEST_STEP_MS`]. Each digit that is
+/// 1 costs the broker two writes to its disk, and the message the time that they take.
+fn with_few_digits(ms: u64) -> u64 {
+    let step = (1_u64 << ms.ilog2() >> 4).clamp(1, COARSEST_STEP_MS);
+    ms.next_multiple_of(step)
 }
 
 /// A queue's name as words of a routing key: `*` and `#` would match other queues' messages.
@@ -67,8 +112,19 @@ fn address(queue: &QueueName) -> String {
         .replace('#', "%23")
 }
 
+/// The queue that a routing key made by [`route`] ends with.
+pub(super) fn target(routing_key: &str) -> Option<QueueName> {
+    let mut words = routing_key.splitn(LEVELS as usize + 1, '.');
+    let address = words.nth(LEVELS as usize)?;
+    let name = address
+        .replace("%23", "#")
+        .replace("%2A", "*")
+        .replace("%25", "%");
+    QueueName::new(name).ok()
+}
+
 fn exchange(level: u32) -> String {
-    format!("warren.delay.{level:02}")
+    format!("warren.delay.level.{level:02}")
 }
 
 /// Where a message goes after level `level`.
@@ -79,16 +135,30 @@ fn next_exchange(level: u32) -> String {
     }
 }
 
-/// Declares all levels. Idempotent.
-pub(super) async fn declare_levels(channel: &Channel) -> Result<(), BrokerError> {
-    declare_delivery(channel).await?;
-    for level in 0..LEVELS {
-        declare_level(channel, level).await?;
+/// Declares these levels; those below them must have been declared. Idempotent.
+async fn declare_levels(connection: &Connection, levels: Range<u32>) -> Result<(), BrokerError> {
+    let channel = connection.channel().await?;
+    declare_delivery(&channel).await?;
+    for level in levels.clone() {
+        let topic = ExchangeKind::Topic;
+        declare_exchange(&channel, &exchange(level), topic, FieldTable::default()).await?;
     }
-    Ok(())
+    super::close(&channel).await;
+    let levels: Vec<u32> = levels.collect();
+    let share = levels.len().div_ceil(DECLARE_AT_ONCE).max(1);
+    let shares = levels.chunks(share).map(|levels| async move {
+        let channel = connection.channel().await?;
+        for level in levels {
+            declare_level(&channel, *level).await?;
+        }
+        super::close(&channel).await;
+        Ok(())
+    });
+    try_join_all(shares).await.map(drop)
 }
 
-async fn declare_delivery(channel: &Channel) -> Result<(), BrokerError> {
+/// Declares where messages leave the levels. Idempotent.
+pub(super) async fn declare_delivery(channel: &Channel) -> Result<(), BrokerError> {
     declare_exchange(
         channel,
         UNDELIVERABLE,
@@ -99,19 +169,23 @@ async fn declare_delivery(channel: &Channel) -> Result<(), BrokerError> {
     declare_queue(channel, UNDELIVERABLE, FieldTable::default()).await?;
     bind_queue(channel, UNDELIVERABLE, UNDELIVERABLE, "").await?;
     let mut arguments = FieldTable::default();
-    arguments.insert("alternate-exchange".into(), text(UNDELIVERABLE));
+    let unrouted = AMQPValue::LongString(UNDELIVERABLE.into());
+    arguments.insert("alternate-exchange".into(), unrouted);
     declare_exchange(channel, DELIVER, ExchangeKind::Topic, arguments).await
 }
 
+/// Declares what makes messages wait on a level. Its exchange and the next one must exist.
 async fn declare_level(channel: &Channel, level: u32) -> Result<(), BrokerError> {
     let name = exchange(level);
     let next = next_exchange(level);
-    let wait_ms = 1_i64 << level;
-    declare_exchange(channel, &name, ExchangeKind::Topic, FieldTable::default()).await?;
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(wait_ms));
-    arguments.insert("x-dead-letter-exchange".into(), text(&next));
-    declare_queue(channel, &name, arguments).await?;
+    channel
+        .queue_declare(
+            name.as_str().into(),
+            QueueDeclareOptions::durable(),
+            level_arguments(level),
+        )
+        .await
+        .map_err(|error| on_delay_level(&error, &name))?;
     bind_queue(channel, &name, &name, &digit_pattern(level, '1')).await?;
     channel
         .exchange_bind(
@@ -123,6 +197,13 @@ async fn declare_level(channel: &Channel, level: u32) -> Result<(), BrokerError>
         )
         .await
         .map_err(|error| on_connection(&error))
+}
+
+fn level_arguments(level: u32) -> FieldTable {
+    let mut arguments = topology::quorum_that_loses_nothing(&next_exchange(level));
+    let wait_ms = AMQPValue::LongLongInt(1_i64 << level);
+    arguments.insert("x-message-ttl".into(), wait_ms);
+    arguments
 }
 
 /// Matches routing keys whose digit of this level is `digit`.
@@ -146,10 +227,6 @@ pub(super) async fn bind_target(channel: &Channel, queue: &QueueName) -> Result<
         .map_err(|error| on_queue(&error, queue))
 }
 
-fn text(value: &str) -> AMQPValue {
-    AMQPValue::LongString(value.into())
-}
-
 async fn declare_exchange(
     channel: &Channel,
     name: &str,
@@ -166,7 +243,8 @@ async fn declare_exchange(
         .map_err(|error| on_connection(&error))
 }
 
-async fn declare_queue(
+/// Declares a durable queue. Idempotent.
+pub(super) async fn declare_queue(
     channel: &Channel,
     name: &str,
     arguments: FieldTable,
@@ -220,10 +298,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_levels_add_up_to_the_delay(ms in 1_u64..=315_360_000_000) {
+        fn the_levels_add_up_to_the_delay_or_little_more(ms in 1_u64..=315_360_000_000) {
             let queue = QueueName::new("queue").unwrap();
             let route = route(&queue, Duration::from_millis(ms)).unwrap();
-            prop_assert_eq!(followed(&route), ms);
+            let more = followed(&route).checked_sub(ms);
+            prop_assert!(more.is_some_and(|more| more <= ms / 16 && more < COARSEST_STEP_MS));
         }
     }
 
@@ -251,6 +330,22 @@ mod tests {
     fn the_longest_name_fits_a_routing_key() {
         let queue = QueueName::new("q".repeat(QueueName::MAX_BYTES)).unwrap();
         assert!(route(&queue, LONGEST).unwrap().routing_key.len() <= 255);
+    }
+
+    proptest! {
+        #[test]
+        fn the_queue_can_be_read_from_the_routing_key(name in "[a-z.%*#0-9A]{1,40}") {
+            let queue = QueueName::new(name).unwrap();
+            let route = route(&queue, Duration::from_secs(1)).unwrap();
+            prop_assert_eq!(target(&route.routing_key), Some(queue));
+        }
+    }
+
+    #[test]
+    fn a_foreign_routing_key_names_no_queue() {
+        for key in ["", "queue", "0.1.queue"] {
+            assert_eq!(target(key), None, "{key}");
+        }
     }
 
     #[test]

@@ -1,15 +1,22 @@
 //! RabbitMQ, through lapin. Nothing outside this folder names lapin's types but the URL.
 
+mod completions;
 mod connection;
 mod consumer;
 mod control;
 mod convert;
 mod delay;
 mod error;
+mod header_room;
 mod publisher;
+mod readable;
+mod runtime;
+mod tls;
 mod topology;
+mod transport;
+mod undeliverable;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use lapin::options::{BasicGetOptions, QueuePurgeOptions};
 use tokio::sync::watch;
@@ -17,27 +24,36 @@ use tokio::sync::watch;
 pub(crate) use consumer::AmqpConsumer;
 
 use super::{
-    AbortRequest, BrokerError, BrokerSettings, ConnectionState, ControlReceiver, Delivery, Publish,
-    QueueInfo, QueueName,
+    AbortRequest, BrokerError, BrokerSettings, CompletionReceiver, ConnectionState,
+    ControlReceiver, Delivery, Interest, Publish, QueueInfo, QueueName, completions::Word,
 };
+use completions::Announcer;
 use connection::Connection;
 use consumer::{ChannelSettler, into_delivery};
 use publisher::Publisher;
+
+/// How long closing waits for the last words to be sent.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long the broker has to answer that a channel or the connection is closed.
+const GOODBYE: Duration = Duration::from_secs(3);
 
 /// A connection to RabbitMQ that mends itself. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct AmqpBroker {
     connection: Arc<Connection>,
     publisher: Arc<Publisher>,
+    announcer: Arc<Announcer>,
 }
 
 impl AmqpBroker {
     pub(crate) async fn connect(settings: &BrokerSettings) -> Result<Self, BrokerError> {
         let connection = Arc::new(Connection::open(settings.clone()).await?);
         let publisher = Arc::new(Publisher::new(Arc::clone(&connection)));
+        let announcer = Arc::new(Announcer::new(Arc::clone(&connection)));
         Ok(Self {
             connection,
             publisher,
+            announcer,
         })
     }
 
@@ -72,6 +88,7 @@ impl AmqpBroker {
         queues: &[QueueName],
         prefetch: u16,
     ) -> Result<AmqpConsumer, BrokerError> {
+        self.publisher.rescue_delayed();
         AmqpConsumer::start(Arc::clone(&self.connection), queues.to_vec(), prefetch).await
     }
 
@@ -126,14 +143,25 @@ impl AmqpBroker {
         control::receive(Arc::clone(&self.connection))
     }
 
+    pub(crate) fn announce(&self, words: impl Iterator<Item = Word>) {
+        self.announcer.announce(words);
+    }
+
+    pub(crate) fn completions(&self, interest: watch::Receiver<Interest>) -> CompletionReceiver {
+        completions::receive(Arc::clone(&self.connection), interest)
+    }
+
     pub(crate) async fn close(&self) {
+        let _ = tokio::time::timeout(LAST_WORDS, self.announcer.flush()).await;
         self.connection.close().await;
     }
 }
 
-/// Gives a channel back. It may be gone already, by an error of the server's: all the better.
+/// Gives a channel back, and waits a moment for the broker to take it. It may be gone already, by
+/// an error of the server's: all the better.
 async fn close(channel: &lapin::Channel) {
     if channel.status().connected() {
-        let _ = channel.close(200, "done".into()).await;
+        let closing = channel.close(200, "done".into());
+        let _ = tokio::time::timeout(GOODBYE, closing).await;
     }
 }

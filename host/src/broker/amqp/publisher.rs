@@ -10,7 +10,9 @@ use lapin::{
 };
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{connection::Connection, convert, delay, error::on_connection, topology};
+use super::{
+    connection::Connection, convert, delay, error::on_connection, topology, undeliverable::Rescue,
+};
 use crate::broker::{BrokerError, Publish, QueueName};
 
 /// The wait before a publish is tried again after its channel was lost.
@@ -23,14 +25,16 @@ const MOST_UNDER_WAY: usize = 1_024;
 pub(super) struct Publisher {
     connection: Arc<Connection>,
     current: Mutex<Option<Arc<Outlet>>>,
+    rescue: Rescue,
 }
 
 /// A channel with confirms, and what has been declared through it.
 #[derive(Debug)]
 struct Outlet {
     channel: Channel,
+    delay_levels: delay::Levels,
     /// Queues that delayed messages find. Held while declaring.
-    delay_targets: Mutex<Option<HashSet<QueueName>>>,
+    delay_targets: Mutex<HashSet<QueueName>>,
 }
 
 impl Publisher {
@@ -38,7 +42,13 @@ impl Publisher {
         Self {
             connection,
             current: Mutex::new(None),
+            rescue: Rescue::default(),
         }
+    }
+
+    /// Sends on, from now on, delayed messages that did not find their queue.
+    pub(super) fn rescue_delayed(&self) {
+        self.rescue.begin(&self.connection);
     }
 
     pub(super) async fn publish(&self, publish: Publish) -> Result<(), BrokerError> {
@@ -74,18 +84,22 @@ impl Publisher {
         publishes: Vec<Publish>,
     ) -> Vec<Result<(), BrokerError>> {
         let deadline = Instant::now() + self.connection.settings().publish_timeout;
-        let sends = publishes.iter().map(|publish| async move {
-            match self.publish_once(publish, deadline).await {
-                Err(BrokerError::Unavailable { .. }) if Instant::now() < deadline => {
-                    self.publish(publish.clone()).await
-                }
-                answer => answer,
-            }
-        });
+        let sends = publishes
+            .into_iter()
+            .map(|publish| self.publish_by(publish, deadline));
         futures_util::stream::iter(sends)
             .buffered(MOST_UNDER_WAY)
             .collect()
             .await
+    }
+
+    async fn publish_by(&self, publish: Publish, deadline: Instant) -> Result<(), BrokerError> {
+        match self.publish_once(&publish, deadline).await {
+            Err(BrokerError::Unavailable { .. }) if Instant::now() < deadline => {
+                self.publish(publish).await
+            }
+            answer => answer,
+        }
     }
 
     fn timed_out(&self) -> BrokerError {
@@ -114,7 +128,8 @@ impl Publisher {
             .map_err(|error| on_connection(&error))?;
         let outlet = Arc::new(Outlet {
             channel,
-            delay_targets: Mutex::new(None),
+            delay_levels: delay::Levels::default(),
+            delay_targets: Mutex::default(),
         });
         *current = Some(Arc::clone(&outlet));
         Ok(outlet)
@@ -131,6 +146,9 @@ impl Outlet {
             (String::new(), publish.queue.to_string())
         } else {
             let route = delay::route(&publish.queue, publish.delay)?;
+            self.delay_levels
+                .prepare(&publisher.connection, &route)
+                .await?;
             self.prepare_delay(&publish.queue, publisher).await?;
             (route.exchange, route.routing_key)
         };
@@ -144,7 +162,7 @@ impl Outlet {
                 routing_key.as_str().into(),
                 options,
                 &publish.body,
-                convert::properties(publish),
+                convert::properties(publish, publisher.connection.frame_max()),
             )
             .await
             .map_err(|error| on_connection(&error))
@@ -157,16 +175,12 @@ impl Outlet {
         publisher: &Publisher,
     ) -> Result<(), BrokerError> {
         let mut targets = self.delay_targets.lock().await;
-        if targets
-            .as_ref()
-            .is_some_and(|targets| targets.contains(queue))
-        {
+        if targets.contains(queue) {
+            // The queue may have been deleted since, and its binding with it.
+            publisher.rescue_delayed();
             return Ok(());
         }
         let channel = publisher.connection.channel().await?;
-        if targets.is_none() {
-            delay::declare_levels(&channel).await?;
-        }
         topology::look_up(&channel, queue)
             .await
             .map_err(|error| match error {
@@ -178,7 +192,7 @@ impl Outlet {
             })?;
         delay::bind_target(&channel, queue).await?;
         super::close(&channel).await;
-        targets.get_or_insert_default().insert(queue.clone());
+        targets.insert(queue.clone());
         Ok(())
     }
 }

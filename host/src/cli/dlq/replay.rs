@@ -3,20 +3,22 @@
 use std::time::Duration;
 
 use serde_json::json;
-use warren_plugin_api::{ErrorClass, Record, Status, StoreError, Timestamp, Write, WriteMode};
+use warren_plugin_api::{
+    ErrorClass, Record, Status, StoreError, Text, Timestamp, Write, WriteMode,
+};
 
 use super::{
     super::{
         error::{CliError, Exit},
-        output::Output,
+        output::{Output, one_line},
     },
     dead_letter::DeadLetter,
 };
 use crate::{
-    broker::{BrokerError, HeaderValue, Headers, Publish, QueueName, Settle},
+    broker::{BrokerError, Delivery, HeaderValue, Publish, QueueName, Settle},
     cli::arguments::DlqFilter,
     client::Client,
-    job::{HeaderRef, JobHeaders, JobMessage, header},
+    job::{JobMessage, ReplayedFrom, header},
 };
 
 /// Messages that are taken at once: none is held unanswered for much longer than it takes to send
@@ -32,12 +34,43 @@ struct Counts {
     refused: u64,
 }
 
+/// A dead letter that was sent again, and the run that it became.
+struct Link {
+    job_id: Text,
+    queue: QueueName,
+    enqueued_at: Timestamp,
+    replayed_from: ReplayedFrom,
+}
+
 /// Why a job was not sent.
 enum NotSent {
     /// The store refuses this record, and may take another.
     Refused(StoreError),
     /// The next one would fare no better.
     Stop(CliError),
+}
+
+impl Link {
+    fn print(&self, output: &Output) {
+        if output.json {
+            return output.print_json(&json!({
+                "job_id": self.job_id,
+                "replayed_from": self.replayed_from,
+                "new_run": {
+                    "job_id": self.job_id,
+                    "queue": self.queue.as_str(),
+                    "enqueued_at": self.enqueued_at.to_string(),
+                },
+            }));
+        }
+        output.print_line(&format!(
+            "{} sent to {} at {}, replayed from {}",
+            self.job_id,
+            self.queue,
+            self.enqueued_at,
+            one_line(&self.replayed_from.to_string())
+        ));
+    }
 }
 
 pub(super) async fn run(
@@ -95,9 +128,11 @@ async fn replay(
                 staying.push(dead_letter);
                 continue;
             };
-            let headers = &dead_letter.delivery.headers;
-            match send(client, queue, message, headers, ttl).await {
-                Ok(()) => counts.sent += 1,
+            match send(client, queue, &dead_letter, message, ttl).await {
+                Ok(link) => {
+                    counts.sent += 1;
+                    bar.suspend(|| link.print(output));
+                }
                 Err(NotSent::Refused(error)) => {
                     let text = format!("{}: its record was refused: {error}", message.job_id);
                     output.error(&CliError::new(Exit::StoreUnusable, text));
@@ -131,21 +166,33 @@ fn stays_though_sent(job_id: &str, dead_letters: &QueueName, error: &BrokerError
 async fn send(
     client: &Client,
     queue: &QueueName,
+    dead_letter: &DeadLetter,
     message: &JobMessage,
-    headers: &Headers,
     ttl: Duration,
-) -> Result<(), NotSent> {
+) -> Result<Link, NotSent> {
     let store = client.store();
     let job_id = message.job_id.as_text();
     let before = store.get(job_id.clone()).await.map_err(from_store)?;
     // A worker takes record and message for one job only when they say the same time.
     let now = Timestamp::now();
-    let ttl = job_headers(headers).result_ttl.unwrap_or(ttl);
+    let ttl = dead_letter
+        .delivery
+        .headers
+        .of_job()
+        .result_ttl
+        .unwrap_or(ttl);
+    let replays = replays_so_far(dead_letter, before.as_ref()).saturating_add(1);
+    let link = Link {
+        job_id: job_id.clone(),
+        queue: queue.clone(),
+        enqueued_at: now,
+        replayed_from: dead_letter.replayed_from(message, replays),
+    };
     // The old record has ended, which no ordinary write may undo.
-    put(client, queued_again(message, now, ttl)).await?;
-    let publish = as_new(queue, message.clone(), headers, now);
+    put(client, queued_again(message, &link, ttl)).await?;
+    let publish = as_new(message.clone(), &dead_letter.delivery, &link);
     let Err(error) = client.broker().publish(publish).await else {
-        return Ok(());
+        return Ok(link);
     };
     if matches!(error, BrokerError::Unavailable { .. }) {
         // With its old record back, the result of a job that was sent would count as outdated.
@@ -181,7 +228,17 @@ fn from_store(error: StoreError) -> NotSent {
     }
 }
 
-fn queued_again(message: &JobMessage, now: Timestamp, ttl: Duration) -> Record {
+/// What the dead letter says, or the record: a message may have been sent again and then stayed
+/// all the same, and a worker of rabbitmq-arq drops the header in a retry.
+fn replays_so_far(dead_letter: &DeadLetter, before: Option<&Record>) -> u32 {
+    let recorded = before.and_then(ReplayedFrom::of_record);
+    dead_letter
+        .earlier_replays()
+        .max(recorded.map_or(0, |from| from.replays))
+}
+
+fn queued_again(message: &JobMessage, link: &Link, ttl: Duration) -> Record {
+    let now = link.enqueued_at;
     Record {
         job_id: message.job_id.as_text().clone(),
         status: Status::Queued,
@@ -193,17 +250,18 @@ fn queued_again(message: &JobMessage, now: Timestamp, ttl: Duration) -> Record {
         expires_at: Some(now.saturating_add(ttl)),
         args: message.args.clone(),
         kwargs: message.kwargs.clone(),
+        extra: vec![link.replayed_from.to_extra()],
         ..Record::default()
     }
 }
 
 /// The job as if it had just been sent: first attempt, no expiry that has passed already, and
 /// what its producer asked for.
-fn as_new(queue: &QueueName, message: JobMessage, headers: &Headers, now: Timestamp) -> Publish {
+fn as_new(message: JobMessage, delivery: &Delivery, link: &Link) -> Publish {
     let body = JobMessage {
         job_try: 1,
         status: Status::Queued,
-        enqueue_time: now,
+        enqueue_time: link.enqueued_at,
         start_time: None,
         end_time: None,
         error: None,
@@ -212,28 +270,22 @@ fn as_new(queue: &QueueName, message: JobMessage, headers: &Headers, now: Timest
         ..message
     }
     .to_body();
-    let mut headers = headers.clone();
-    headers.retain(|name, value| {
+    let mut headers = delivery.headers.copy_of(|name, value| {
         !header::is_of_a_delivery(name) && !matches!(value, HeaderValue::Other(_))
     });
-    headers.insert(header::RETRY_COUNT.to_owned(), HeaderValue::Int(0));
+    headers.insert(header::RETRY_COUNT, HeaderValue::Int(0));
+    // In place of that of an earlier replay: the latest failure counts.
+    headers.insert(
+        header::REPLAYED_FROM,
+        HeaderValue::Text(link.replayed_from.to_header()),
+    );
     Publish {
-        queue: queue.clone(),
+        queue: link.queue.clone(),
         body,
         headers,
         delay: Duration::ZERO,
-        priority: 0,
+        priority: delivery.priority,
     }
-}
-
-fn job_headers(headers: &Headers) -> JobHeaders {
-    JobHeaders::read(|name| {
-        headers.get(name).map(|value| match value {
-            HeaderValue::Int(number) => HeaderRef::Int(*number),
-            HeaderValue::Text(text) => HeaderRef::Text(text),
-            _ => HeaderRef::Other,
-        })
-    })
 }
 
 fn print(counts: &Counts, queue: &QueueName, output: &Output) {

@@ -38,7 +38,7 @@ pub(in crate::cli) struct CheckCommand {
     #[arg(long, value_name = "JSON")]
     pub(super) store_config: Option<String>,
     /// Open the store and ask for its health, but write nothing to it.
-    #[arg(long, conflicts_with_all = ["full", "only", "alone", "secret", "unreachable"])]
+    #[arg(long, conflicts_with_all = ["full", "only", "alone", "secret", "unreachable", "unresponsive", "wrong_credentials", "no_room"])]
     pub(super) no_suite: bool,
     /// Run the suite at its full size: whole matrices, batches of 10,000.
     #[arg(long)]
@@ -57,6 +57,16 @@ pub(in crate::cli) struct CheckCommand {
     /// A configuration whose backend is not there, such as a port without a server.
     #[arg(long, value_name = "JSON")]
     pub(super) unreachable: Option<String>,
+    /// A configuration whose backend takes connections and answers nothing, such as the port of
+    /// `nc -lk`.
+    #[arg(long, value_name = "JSON")]
+    pub(super) unresponsive: Option<String>,
+    /// A configuration with credentials that the backend refuses.
+    #[arg(long, value_name = "JSON")]
+    pub(super) wrong_credentials: Option<String>,
+    /// A configuration whose backend is full: a small disk, a limit of memory.
+    #[arg(long, value_name = "JSON")]
+    pub(super) no_room: Option<String>,
     /// The longest that one case, or one measured call, may take.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "60s")]
     pub(super) timeout: Duration,
@@ -75,6 +85,9 @@ impl CheckCommand {
             (self.alone, "--alone"),
             (!self.secret.is_empty(), "--secret"),
             (self.unreachable.is_some(), "--unreachable"),
+            (self.unresponsive.is_some(), "--unresponsive"),
+            (self.wrong_credentials.is_some(), "--wrong-credentials"),
+            (self.no_room.is_some(), "--no-room"),
             (self.bench.is_some(), "--bench"),
         ]
         .into_iter()

@@ -101,8 +101,10 @@ struct Measurements {
     prefix: String,
     /// The longest that one call may take.
     deadline: Duration,
-    /// Counts writes and reads: each goes to the next record.
-    next: AtomicU64,
+    /// Each write goes to the next of [`RECORDS`] records,
+    written: AtomicU64,
+    /// and each read to the next of those that were written.
+    read: AtomicU64,
 }
 
 impl Measurements {
@@ -111,7 +113,8 @@ impl Measurements {
             store,
             prefix: format!("bench-{}", uuid::Uuid::new_v4().simple()),
             deadline,
-            next: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            read: AtomicU64::new(0),
         })
     }
 
@@ -174,14 +177,14 @@ impl Measurements {
     }
 
     async fn put(self: Arc<Self>) -> StoreResult<Moved> {
-        let record = self.record(self.next.fetch_add(1, Ordering::Relaxed));
+        let record = self.record(self.written.fetch_add(1, Ordering::Relaxed));
         let bytes = size(&record);
         self.store.put(record.into()).await?;
         Ok((1, bytes))
     }
 
     async fn put_many(self: Arc<Self>) -> StoreResult<Moved> {
-        let first = self.next.fetch_add(BATCH, Ordering::Relaxed);
+        let first = self.written.fetch_add(BATCH, Ordering::Relaxed);
         let records: Vec<_> = (first..first + BATCH).map(|n| self.record(n)).collect();
         let bytes = records.iter().map(size).sum();
         let writes = records.into_iter().map(Write::from).collect();
@@ -190,26 +193,30 @@ impl Measurements {
     }
 
     async fn get(self: Arc<Self>) -> StoreResult<Moved> {
-        let id = self.id(self.next.fetch_add(1, Ordering::Relaxed));
+        let id = self.next_ids(1).remove(0);
         let record = self.store.get(id).await?.ok_or_else(not_found)?;
         Ok((1, size(&record)))
     }
 
-    fn next_ids(&self) -> Vec<Text> {
-        let first = self.next.fetch_add(BATCH, Ordering::Relaxed);
-        (first..first + BATCH).map(|n| self.id(n)).collect()
+    /// A store that is slow has not written all of them.
+    fn next_ids(&self, count: u64) -> Vec<Text> {
+        let written = self.written.load(Ordering::Relaxed).clamp(1, RECORDS);
+        let first = self.read.fetch_add(count, Ordering::Relaxed);
+        (first..first + count)
+            .map(|n| self.id(n % written))
+            .collect()
     }
 
     async fn get_many(self: Arc<Self>) -> StoreResult<Moved> {
         let mut bytes = 0;
-        for record in all_of(self.store.get_many(self.next_ids()).await)? {
+        for record in all_of(self.store.get_many(self.next_ids(BATCH)).await)? {
             bytes += size(&record.ok_or_else(not_found)?);
         }
         Ok((BATCH, bytes))
     }
 
     async fn status_many(self: Arc<Self>) -> StoreResult<Moved> {
-        for status in all_of(self.store.status_many(self.next_ids()).await)? {
+        for status in all_of(self.store.status_many(self.next_ids(BATCH)).await)? {
             status.ok_or_else(not_found)?;
         }
         Ok((BATCH, 0))

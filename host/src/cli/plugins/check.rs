@@ -10,7 +10,7 @@ use super::{
     bench, capabilities,
     own_process::{self, Progress},
     store_json,
-    suite::{self, chosen_cases, suite_over},
+    suite::{self, chosen_cases, opener, suite_over},
     verdicts,
 };
 use crate::{
@@ -91,14 +91,11 @@ async fn try_out(
 ) -> Result<Exit, CliError> {
     let mut exit = Exit::Ok;
     if !command.no_suite {
-        let unreachable = command
-            .unreachable
-            .as_deref()
-            .map(|text| json_argument("--unreachable", text))
-            .transpose()?;
+        let faults = Faults::given(command)?;
         warn(command);
-        let suite = suite_over(store, config, unreachable, command);
-        let ran = suite::run(&suite, cases, command, progress, output).await;
+        let suite = suite_over(store, config, faults, command);
+        let open = opener(store, config, command.timeout);
+        let ran = suite::run(&suite, open, cases, command, progress, output).await;
         if !ran.report.passed() {
             exit = Exit::StoreUnusable;
         }
@@ -122,6 +119,29 @@ async fn try_out(
         }
     }
     Ok(exit)
+}
+
+/// Configurations whose backends fail.
+pub(super) struct Faults {
+    pub(super) unreachable: Option<Value>,
+    pub(super) unresponsive: Option<Value>,
+    pub(super) wrong_credentials: Option<Value>,
+    pub(super) no_room: Option<Value>,
+}
+
+impl Faults {
+    fn given(command: &CheckCommand) -> Result<Self, CliError> {
+        let read = |flag: &str, text: &Option<String>| {
+            let text = text.as_deref();
+            text.map(|text| json_argument(flag, text)).transpose()
+        };
+        Ok(Self {
+            unreachable: read("--unreachable", &command.unreachable)?,
+            unresponsive: read("--unresponsive", &command.unresponsive)?,
+            wrong_credentials: read("--wrong-credentials", &command.wrong_credentials)?,
+            no_room: read("--no-room", &command.no_room)?,
+        })
+    }
 }
 
 /// On stderr, in every mode: what is about to be done to the store.

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::oneshot;
-use warren_conformance::{CaseInfo, CaseReport, Outcome, Report, Scale, Suite, cases};
-use warren_plugin_api::{StoreError, StoreObject, StoreResult};
+use warren_conformance::{CaseInfo, CaseReport, Outcome, Report, Scale, Suite, cases, rules};
+use warren_plugin_api::{ErrorClass, StoreError, StoreObject, StoreResult};
 
-use super::{arguments::CheckCommand, own_process::Progress};
+use super::{arguments::CheckCommand, check::Faults, own_process::Progress};
 use crate::{
     cli::{
         error::{CliError, Exit},
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// A store that has hung in this many cases would hang in the others too.
-pub(super) const MOST_HANGS: usize = 3;
+const MOST_HANGS: usize = 3;
 /// Threads of a case: a call that blocks one must not stop its clock.
 const THREADS: usize = 4;
 
@@ -26,6 +27,16 @@ pub(super) fn chosen_cases(only: &[String]) -> Result<Vec<CaseInfo>, CliError> {
     let chosen: Vec<CaseInfo> = cases().filter(|case| is_chosen(case, only)).collect();
     if !chosen.is_empty() {
         return Ok(chosen);
+    }
+    let kept = rules()
+        .into_iter()
+        .find(|rule| only.iter().any(|only| only == rule.id));
+    if let Some(rule) = kept {
+        let text = format!(
+            "{} is kept by Warren for every store: no case checks it",
+            rule.id
+        );
+        return Err(CliError::new(Exit::Usage, text).with_hint(rule.text));
     }
     let mut groups: Vec<&str> = cases()
         .map(|case| case.id.split("::").next().unwrap_or(case.id))
@@ -50,7 +61,7 @@ fn is_chosen(case: &CaseInfo, only: &[String]) -> bool {
 pub(super) fn suite_over(
     store: &StoreType,
     config: &Value,
-    unreachable: Option<Value>,
+    faults: Faults,
     command: &CheckCommand,
 ) -> Suite {
     let scale = if command.full {
@@ -61,12 +72,23 @@ pub(super) fn suite_over(
     let mut suite = Suite::new(opener(store, config, command.timeout))
         .scale(scale)
         .case_timeout(command.timeout)
-        .declared(store.capabilities().clone());
+        .declared(store.capabilities().clone())
+        .config_schema(store.manifest.config_schema.clone());
     if command.alone {
         suite = suite.alone();
     }
-    if let Some(config) = unreachable {
-        suite = suite.unreachable(opener(store, &config, command.timeout));
+    let faulty = |config: &Value| opener(store, config, command.timeout);
+    if let Some(config) = &faults.unreachable {
+        suite = suite.unreachable(faulty(config));
+    }
+    if let Some(config) = &faults.unresponsive {
+        suite = suite.unresponsive(faulty(config));
+    }
+    if let Some(config) = &faults.wrong_credentials {
+        suite = suite.wrong_credentials(faulty(config));
+    }
+    if let Some(config) = &faults.no_room {
+        suite = suite.no_room(faulty(config));
     }
     command
         .secret
@@ -74,12 +96,12 @@ pub(super) fn suite_over(
         .fold(suite, |suite, word| suite.secret(word))
 }
 
-fn opener(
+/// Opens another handle at each call.
+pub(super) fn opener(
     store: &StoreType,
     config: &Value,
     deadline: Duration,
-) -> impl Fn() -> futures_util::future::BoxFuture<'static, StoreResult<StoreObject>> + Send + Sync + use<>
-{
+) -> impl Fn() -> BoxFuture<'static, StoreResult<StoreObject>> + Send + Sync + use<> {
     let (store, config) = (store.clone(), config.clone());
     move || {
         let (store, config) = (store.clone(), config.clone());
@@ -93,17 +115,27 @@ fn opener(
     }
 }
 
-/// What came of the cases, and those that were left out since the store hung again and again.
+/// What came of the cases.
 pub(super) struct Ran {
     pub(super) report: Report,
-    pub(super) not_tried: Vec<CaseInfo>,
+    pub(super) not_tried: Option<NotTried>,
+    /// No cases were chosen: it speaks of every rule.
+    pub(super) of_all_rules: bool,
     pub(super) full: bool,
     pub(super) took: Duration,
 }
 
-/// Runs the cases one after the other, and gives up on a store that hangs again and again.
+/// Cases that nothing would be learned from.
+pub(super) struct NotTried {
+    pub(super) cases: Vec<CaseInfo>,
+    pub(super) why: String,
+}
+
+/// Runs the cases one after the other, and gives up on a store that hangs again and again, or
+/// whose backend went away meanwhile.
 pub(super) async fn run(
     suite: &Suite,
+    open: impl Fn() -> BoxFuture<'static, StoreResult<StoreObject>>,
     cases: Vec<CaseInfo>,
     command: &CheckCommand,
     progress: &Progress,
@@ -113,24 +145,54 @@ pub(super) async fn run(
     let bar = output.progress_bar(cases.len() as u64, "cases");
     let mut reports = Vec::with_capacity(cases.len());
     let (mut hung, mut cases) = (0, cases.into_iter());
-    while hung < MOST_HANGS
+    let mut why = None;
+    while why.is_none()
         && let Some(case) = cases.next()
     {
         progress.say(&format!("in case {} ({})", case.id, case.rules.join(", ")));
         let report = run_case(suite, case, command.timeout).await;
-        if report.took >= command.timeout && matches!(report.outcome, Outcome::Failed(_)) {
-            hung += 1;
+        if matches!(report.outcome, Outcome::Failed(_)) {
+            if report.took >= command.timeout {
+                hung += 1;
+            }
+            why = if hung >= MOST_HANGS {
+                Some(format!("the store hung in {MOST_HANGS}"))
+            } else {
+                let gone = unavailable(open(), command.timeout).await;
+                gone.map(|error| format!("its backend does not answer any more: {error}"))
+            };
         }
         bar.inc(1);
         reports.push(report);
     }
+    let not_tried = why.map(|why| NotTried {
+        cases: cases.collect(),
+        why,
+    });
     bar.finish_and_clear();
     Ran {
         report: Report { cases: reports },
-        not_tried: cases.collect(),
+        not_tried: not_tried.filter(|it| !it.cases.is_empty()),
+        of_all_rules: command.only.is_empty(),
         full: command.full,
         took: started.elapsed(),
     }
+}
+
+/// What a new handle says, when that is that its backend is away.
+async fn unavailable(
+    opening: BoxFuture<'static, StoreResult<StoreObject>>,
+    timeout: Duration,
+) -> Option<StoreError> {
+    let asked = on_own_threads(async move {
+        let store = opening.await?;
+        store.health_check().await?;
+        store.close().await
+    });
+    let answer = tokio::time::timeout(timeout, asked).await.ok()??;
+    answer
+        .err()
+        .filter(|error| error.class() == ErrorClass::Unavailable)
 }
 
 fn failed(case: CaseInfo, reason: String, took: Duration) -> CaseReport {

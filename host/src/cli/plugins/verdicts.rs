@@ -1,9 +1,9 @@
 //! What came of the suite, rule by rule, for people and for programs.
 
 use serde_json::{Value, json};
-use warren_conformance::{CaseReport, Outcome, RuleReport, Verdict, rules};
+use warren_conformance::{CaseReport, Outcome, Rule, RuleReport, Verdict, rules};
 
-use super::suite::{MOST_HANGS, Ran};
+use super::suite::{NotTried, Ran};
 use crate::cli::output::Output;
 
 /// Of a rule's text the table shows this many characters.
@@ -34,13 +34,23 @@ fn verdict_of_case(case: &CaseReport) -> Verdict {
     }
 }
 
+/// Rules that no case is about: the contract's crate and the host keep them for every store, and
+/// are tested for it. None where cases were chosen.
+fn kept_by_warren(ran: &Ran) -> Vec<Rule> {
+    rules()
+        .into_iter()
+        .filter(|rule| ran.of_all_rules && rule.cases().next().is_none())
+        .collect()
+}
+
 pub(super) fn print(ran: &Ran, output: &Output) {
     let report = &ran.report;
-    let rules = report.by_rule();
-    output.print_table(
-        &["RULE", "RESULT", "WHAT IT SAYS", "NOTE"],
-        rules.iter().map(rule_row).collect(),
-    );
+    let (rules, kept) = (report.by_rule(), kept_by_warren(ran));
+    let mut rows: Vec<_> = rules.iter().map(rule_row).collect();
+    rows.extend(kept.iter().map(kept_row));
+    // In the order of the page.
+    rows.sort();
+    output.print_table(&["RULE", "RESULT", "WHAT IT SAYS", "NOTE"], rows);
     let capabilities = report.by_capability();
     if !capabilities.is_empty() {
         output.print_line("");
@@ -59,27 +69,28 @@ pub(super) fn print(ran: &Ran, output: &Output) {
         }
     }
     output.print_line("");
-    output.print_line(&summary(ran, &rules));
+    output.print_line(&summary(ran, &rules, kept.len()));
 }
 
-fn summary(ran: &Ran, rules: &[RuleReport<'_>]) -> String {
+fn summary(ran: &Ran, rules: &[RuleReport<'_>], kept: usize) -> String {
     let [passed, failed, not_applicable] = count(rules, |it| it.verdict);
     let scale = if ran.full {
         "full size"
     } else {
         "quick; --full runs them at full size"
     };
-    let mut text = format!(
-        "{passed} rules passed, {failed} failed, {not_applicable} not applicable; \
-         {} cases in {:.1?} ({scale})",
+    let mut text =
+        format!("{passed} rules passed, {failed} failed, {not_applicable} not applicable");
+    if kept > 0 {
+        text.push_str(&format!(", {kept} kept by Warren"));
+    }
+    text.push_str(&format!(
+        "; {} cases in {:.1?} ({scale})",
         ran.report.cases.len(),
         ran.took
-    );
-    if !ran.not_tried.is_empty() {
-        let left = ran.not_tried.len();
-        text.push_str(&format!(
-            "; {left} cases not tried: the store hung in {MOST_HANGS}"
-        ));
+    ));
+    if let Some(NotTried { cases, why }) = &ran.not_tried {
+        text.push_str(&format!("; {} cases not tried: {why}", cases.len()));
     }
     text
 }
@@ -99,6 +110,15 @@ fn rule_row(report: &RuleReport<'_>) -> Vec<String> {
     ]
 }
 
+fn kept_row(rule: &Rule) -> Vec<String> {
+    vec![
+        rule.id.to_owned(),
+        "kept by Warren".to_owned(),
+        first_words(&rule.text),
+        String::new(),
+    ]
+}
+
 /// Why a case does not apply, in this program's words where the suite's are a library's.
 fn why(case: &CaseReport) -> String {
     let Outcome::NotApplicable(reason) = &case.outcome else {
@@ -108,6 +128,9 @@ fn why(case: &CaseReport) -> String {
         .replace("Suite::alone", "--alone")
         .replace("Suite::secret", "--secret")
         .replace("Suite::unreachable", "--unreachable")
+        .replace("Suite::unresponsive", "--unresponsive")
+        .replace("Suite::wrong_credentials", "--wrong-credentials")
+        .replace("Suite::no_room", "--no-room")
 }
 
 fn first_words(text: &str) -> String {
@@ -126,26 +149,22 @@ pub(super) fn to_json(ran: &Ran) -> Value {
     let by_rule = report.by_rule();
     let [passed, failed, not_applicable] = count(&by_rule, |it| it.verdict);
     let [cases_passed, cases_failed, cases_not_applicable] = count(&report.cases, verdict_of_case);
-    let elsewhere: Vec<_> = rules()
-        .into_iter()
-        .filter(|rule| rule.cases().next().is_none())
-        .map(|rule| rule.id)
-        .collect();
+    let not_tried = ran.not_tried.iter().flat_map(|it| &it.cases);
     json!({
         "scale": if ran.full { "full" } else { "quick" },
         "took_ms": u64::try_from(ran.took.as_millis()).unwrap_or(u64::MAX),
         "rules": by_rule.iter().map(rule_json).collect::<Vec<_>>(),
+        "kept_by_warren": kept_by_warren(ran).iter().map(kept_json).collect::<Vec<_>>(),
         "rules_passed": passed,
         "rules_failed": failed,
         "rules_not_applicable": not_applicable,
-        // Kept by the contract's crate and the host for every store, and tested there.
-        "rules_without_cases": elsewhere,
         "capabilities": report.by_capability(),
         "cases": report.cases,
         "cases_passed": cases_passed,
         "cases_failed": cases_failed,
         "cases_not_applicable": cases_not_applicable,
-        "cases_not_tried": ran.not_tried.iter().map(|case| case.id).collect::<Vec<_>>(),
+        "cases_not_tried": not_tried.map(|case| case.id).collect::<Vec<_>>(),
+        "why_not_tried": ran.not_tried.as_ref().map(|it| &it.why),
     })
 }
 
@@ -157,6 +176,10 @@ fn rule_json(report: &RuleReport<'_>) -> Value {
         "outcome": report.verdict,
         "cases": report.cases.iter().map(|case| case.id).collect::<Vec<_>>(),
     })
+}
+
+fn kept_json(rule: &Rule) -> Value {
+    json!({ "rule": rule.id, "group": rule.group, "text": rule.text })
 }
 
 #[cfg(test)]

@@ -7,14 +7,17 @@ use std::{
 };
 
 use serde_json::json;
-use warren_plugin_api::{Record, Timestamp, Write, WriteMode, WriteOutcome};
+use warren_plugin_api::{Record, Status, Text, Timestamp, Write, WriteMode, WriteOutcome};
 
-use super::super::{
-    arguments::ImportWhen,
-    error::{CliError, Exit},
-    output::Output,
+use super::{
+    super::{
+        arguments::ImportWhen,
+        error::{CliError, Exit},
+        output::Output,
+    },
+    patience::patiently,
 };
-use crate::{job::JobId, store::Store};
+use crate::{announcer::Announcer, job::JobId, store::Store};
 
 /// Records that one call of the store takes, unless their bytes come first.
 const RECORDS: usize = 500;
@@ -32,6 +35,7 @@ struct Counts {
 
 pub(super) async fn run(
     store: &Store,
+    announcer: &Announcer,
     file: &Path,
     when: ImportWhen,
     output: &Output,
@@ -55,7 +59,7 @@ pub(super) async fn run(
             Ok(record) => record,
             Err(reason) => {
                 // What came before it stays imported: importing the whole file again is harmless.
-                write(store, batch, &mut counts, output).await?;
+                write(store, announcer, batch, &mut counts, output).await?;
                 let text = format!("{name}:{}: not a record: {reason}", number + 1);
                 return Err(CliError::new(Exit::Usage, text));
             }
@@ -71,11 +75,12 @@ pub(super) async fn run(
         });
         if batch.len() == RECORDS || bytes >= BYTES {
             bar.inc(batch.len() as u64);
-            write(store, std::mem::take(&mut batch), &mut counts, output).await?;
+            let batch = std::mem::take(&mut batch);
+            write(store, announcer, batch, &mut counts, output).await?;
             bytes = 0;
         }
     }
-    write(store, batch, &mut counts, output).await?;
+    write(store, announcer, batch, &mut counts, output).await?;
     bar.finish_and_clear();
     Ok(print(&counts, output))
 }
@@ -88,6 +93,7 @@ fn read(line: &str) -> Result<Record, String> {
 
 async fn write(
     store: &Store,
+    announcer: &Announcer,
     batch: Vec<Write>,
     counts: &mut Counts,
     output: &Output,
@@ -95,13 +101,20 @@ async fn write(
     if batch.is_empty() {
         return Ok(());
     }
-    let ids: Vec<_> = batch
+    let jobs: Vec<(Text, Status)> = batch
         .iter()
-        .map(|write| write.record.job_id.clone())
+        .map(|write| (write.record.job_id.clone(), write.record.status))
         .collect();
-    for (job_id, answer) in ids.iter().zip(store.put_many(batch).await?) {
+    let answers = patiently(|| store.put_many(batch.clone())).await?;
+    let mut ended = Vec::new();
+    for ((job_id, status), answer) in jobs.into_iter().zip(answers) {
         match answer {
-            Ok(WriteOutcome::Written) => counts.written += 1,
+            Ok(WriteOutcome::Written) => {
+                counts.written += 1;
+                if status.is_terminal() {
+                    ended.push(job_id);
+                }
+            }
             Ok(WriteOutcome::Stale) => counts.stale += 1,
             Err(error) => {
                 counts.failed += 1;
@@ -110,6 +123,7 @@ async fn write(
             }
         }
     }
+    announcer.ended(ended);
     Ok(())
 }
 

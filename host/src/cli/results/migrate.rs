@@ -17,6 +17,7 @@ use super::{
         session::Session,
     },
     pages::Pages,
+    patience::patiently,
 };
 use crate::store::Store;
 
@@ -116,15 +117,15 @@ async fn copy(
     let digests: Vec<_> = records.iter().map(digest).collect();
     let ids: Vec<Text> = records.iter().map(|it| it.job_id.clone()).collect();
     progress.bytes += records.iter().map(|it| it.size_bytes() as u64).sum::<u64>();
-    let writes = records
+    let writes: Vec<Write> = records
         .into_iter()
         .map(|record| Write {
             record,
             mode: WriteMode::IfNewer,
         })
         .collect();
-    let outcomes = to.put_many(writes).await?;
-    let stored = to.get_many(ids.clone()).await?;
+    let outcomes = patiently(|| to.put_many(writes.clone())).await?;
+    let stored = patiently(|| to.get_many(ids.clone())).await?;
     for (((job_id, digest), outcome), stored) in ids.iter().zip(digests).zip(outcomes).zip(stored) {
         match outcome {
             Ok(WriteOutcome::Written) => {}
@@ -149,7 +150,7 @@ async fn copy(
             progress.copied += 1;
             continue;
         }
-        let now = from.get(job_id.clone()).await?;
+        let now = patiently(|| from.get(job_id.clone())).await?;
         if now.as_ref().map(self::digest) == Some(digest) {
             let text = format!("{job_id}: the target store does not return what was written");
             return Err(CliError::new(Exit::StoreUnusable, text));

@@ -1,9 +1,11 @@
-//! `warren results ls|stats|purge|export|import|migrate`
+//! `warren results ls|watch|stats|purge|export|import|migrate`
 
 mod export;
 mod import;
 mod migrate;
 mod pages;
+mod patience;
+mod watch;
 
 use std::io::{IsTerminal, Write, stdin, stdout};
 
@@ -16,7 +18,7 @@ use super::{
     output::{Output, RECORD_COLUMNS, record_json, record_row},
     session::Session,
 };
-use crate::store::Store;
+use crate::{announcer::Announcer, broker::Broker, store::Store};
 use pages::Pages;
 
 /// Records that one look at the store takes.
@@ -43,17 +45,28 @@ pub(super) async fn run(
             )
             .await
         }
+        ResultsCommand::Watch { filter, limit } => {
+            watch::run(session, &filter, limit, output).await
+        }
         ResultsCommand::Stats => stats(&store().await?, output).await,
         ResultsCommand::Purge {
             filter,
             dry_run,
             yes,
-        } => purge(&store().await?, filter.into(), dry_run, yes, output).await,
+        } => {
+            let purge = Purge { dry_run, yes };
+            purge.run(session, filter.into(), output).await
+        }
         ResultsCommand::Export { filter, out } => {
             export::run(&store().await?, filter.into(), out.as_deref(), output).await
         }
         ResultsCommand::Import { file, when } => {
-            import::run(&store().await?, &file, when, output).await
+            let (store, broker) = tokio::join!(store(), session.broker_if_there());
+            let (store, announcer) = (store?, broker.clone());
+            let announcer = Announcer::new(store.clone(), announcer);
+            let exit = import::run(&store, &announcer, &file, when, output).await;
+            close(broker).await;
+            exit
         }
         ResultsCommand::Migrate(command) => migrate::run(session, &command, output).await,
     }
@@ -122,9 +135,9 @@ async fn stats(store: &Store, output: &Output) -> Result<Exit, CliError> {
     }
     let mut rows = Vec::new();
     let mut add = |name: String, value: String| rows.push(vec![name, value]);
-    if let Some(records) = stats.records {
-        add("records".to_owned(), records.to_string());
-    }
+    let records = stats.records.map(|count| count.to_string());
+    let records = records.unwrap_or_else(|| "not counted".to_owned());
+    add("records".to_owned(), records);
     for (status, count) in &stats.by_status {
         add(format!("  {status}"), count.to_string());
     }
@@ -138,43 +151,67 @@ async fn stats(store: &Store, output: &Output) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
-async fn purge(
-    store: &Store,
-    filter: Filter,
+struct Purge {
     dry_run: bool,
     yes: bool,
-    output: &Output,
-) -> Result<Exit, CliError> {
-    if !dry_run && !yes {
-        confirm("Delete all matching results?")?;
-    }
-    let filter = Filter {
-        without_payloads: true,
-        ..filter
-    };
-    let bar = output.progress_count("results found");
-    let mut pages = Pages::new(store, filter, None);
-    let (mut found, mut deleted) = (0_u64, 0_u64);
-    while let Some(records) = pages.next().await? {
-        found += records.len() as u64;
-        bar.set_position(found);
-        if dry_run {
-            continue;
+}
+
+impl Purge {
+    async fn run(
+        self,
+        session: &Session,
+        filter: Filter,
+        output: &Output,
+    ) -> Result<Exit, CliError> {
+        let Self { dry_run, yes } = self;
+        if !dry_run && !yes {
+            confirm("Delete all matching results?")?;
         }
-        let ids = records.into_iter().map(|record| record.job_id).collect();
-        for answer in store.delete_many(ids).await? {
-            deleted += u64::from(answer?);
+        let store = session.store().await?;
+        let broker = if dry_run {
+            None
+        } else {
+            session.broker_if_there().await
+        };
+        let announcer = Announcer::new(store.clone(), broker.clone());
+        let filter = Filter {
+            without_payloads: true,
+            ..filter
+        };
+        let bar = output.progress_count("results found");
+        let mut pages = Pages::new(&store, filter, None);
+        let (mut found, mut deleted) = (0_u64, 0_u64);
+        while let Some(records) = pages.next().await? {
+            found += records.len() as u64;
+            bar.set_position(found);
+            if dry_run {
+                continue;
+            }
+            let ids: Vec<Text> = records.into_iter().map(|record| record.job_id).collect();
+            let answers = store.delete_many(ids.clone()).await?;
+            announcer.deleted(ids);
+            for answer in answers {
+                deleted += u64::from(answer?);
+            }
         }
+        bar.finish_and_clear();
+        close(broker).await;
+        if output.json {
+            output.print_json(&json!({ "found": found, "deleted": deleted, "dry_run": dry_run }));
+        } else if dry_run {
+            println!("{found} results would be deleted");
+        } else {
+            println!("{deleted} results deleted");
+        }
+        Ok(Exit::Ok)
     }
-    bar.finish_and_clear();
-    if output.json {
-        output.print_json(&json!({ "found": found, "deleted": deleted, "dry_run": dry_run }));
-    } else if dry_run {
-        println!("{found} results would be deleted");
-    } else {
-        println!("{deleted} results deleted");
+}
+
+/// What was announced is on its way then.
+async fn close(broker: Option<Broker>) {
+    if let Some(broker) = broker {
+        broker.close().await;
     }
-    Ok(Exit::Ok)
 }
 
 /// Asks a person; a program must have said `--yes`.

@@ -2,6 +2,7 @@
 
 use warren_plugin_api::{Cursor, Filter, Record, StoreResult};
 
+use super::patience::patiently;
 use crate::store::Store;
 
 /// Records that one look at the store takes. Each may be large, so not many.
@@ -29,15 +30,13 @@ impl<'store> Pages<'store> {
         }
     }
 
-    /// The next page, which may be empty; `None` at the end.
+    /// The next page, which may be empty; `None` at the end. Waits a while for a store that is away.
     pub(super) async fn next(&mut self) -> StoreResult<Option<Vec<Record>>> {
         let Next::Page(cursor) = &self.next else {
             return Ok(None);
         };
-        let page = self
-            .store
-            .scan(self.filter.clone(), cursor.clone(), RECORDS)
-            .await?;
+        let (store, filter) = (self.store, &self.filter);
+        let page = patiently(|| store.scan(filter.clone(), cursor.clone(), RECORDS)).await?;
         self.next = page
             .next
             .map_or(Next::End, |cursor| Next::Page(Some(cursor)));

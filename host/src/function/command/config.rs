@@ -32,6 +32,10 @@ pub struct FunctionConfig {
     /// Replace a process of the pool after this many jobs; never when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recycle_after: Option<NonZeroU32>,
+    /// Give each run a named pipe, `$WARREN_PROGRESS`, for lines of JSON that say how far it has
+    /// come. Only for a process for each job: those of a pool say so on stdout.
+    #[serde(default)]
+    pub progress: bool,
     /// The folder it runs in; the worker's own when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<PathBuf>,
@@ -150,6 +154,15 @@ pub enum CommandError {
         /// The function.
         function: String,
     },
+    /// `progress` with `processes`.
+    #[error(
+        "functions.{function}.progress does not go with functions.{function}.processes: \
+         a process of a pool writes {{\"progress\": …}} lines to stdout"
+    )]
+    ProgressOfPool {
+        /// The function.
+        function: String,
+    },
     /// The name is taken.
     #[error(transparent)]
     NameTaken(#[from] RegisterFunctionError),
@@ -166,6 +179,11 @@ impl FunctionRegistry {
     ) -> Result<(), CommandError> {
         for (name, config) in functions {
             let handler: Arc<dyn Handler> = match config.processes {
+                Some(_) if config.progress => {
+                    return Err(CommandError::ProgressOfPool {
+                        function: name.clone(),
+                    });
+                }
                 Some(processes) => {
                     let processes = usize::from(processes.get());
                     Arc::new(PoolHandler::new(name, config, processes)?)

@@ -8,6 +8,7 @@ mod pool;
 mod pool_process;
 mod process;
 mod program;
+mod progress;
 mod run;
 mod stderr_tail;
 

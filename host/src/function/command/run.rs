@@ -15,9 +15,10 @@ use super::{
     job_line::job_line,
     launch::{Launcher, not_started},
     process::{EndOnDrop, ProcessGroup},
+    progress::{self, ProgressPipe},
     stderr_tail::StderrTail,
 };
-use crate::function::{Call, Handler, JobError};
+use crate::function::{Call, Handler, JobContext, JobError};
 
 /// The most that a result may have.
 pub(super) const MAX_OUTPUT_BYTES: usize = 64 * 1024 * 1024;
@@ -30,12 +31,15 @@ const TEMPORARY_FAILURE: i32 = 75;
 #[derive(Debug)]
 pub(super) struct CommandHandler {
     launcher: Launcher,
+    /// Runs may say how far they have come.
+    reports_progress: bool,
 }
 
 impl CommandHandler {
     pub(super) fn new(function: &str, config: &FunctionConfig) -> Result<Self, CommandError> {
         Ok(Self {
             launcher: Launcher::new(function, config)?,
+            reports_progress: config.progress,
         })
     }
 
@@ -54,16 +58,28 @@ impl CommandHandler {
 impl Handler for CommandHandler {
     fn call(&self, call: Call) -> BoxFuture<'static, Result<Payload, JobError>> {
         let mut command = self.command(&call);
+        let reports_progress = self.reports_progress;
         async move {
             let input = job_line(&call)?;
+            let mut progress = None;
+            if reports_progress {
+                let pipe = ProgressPipe::new().map_err(|error| not_started(&error))?;
+                command.env(progress::VARIABLE, pipe.path());
+                progress = Some(pipe);
+            }
             let group = ProcessGroup::spawn(&mut command).map_err(|error| not_started(&error))?;
-            run(group, input).await
+            run(group, input, progress, &call.context).await
         }
         .boxed()
     }
 }
 
-async fn run(mut group: ProcessGroup, input: Vec<u8>) -> Result<Payload, JobError> {
+async fn run(
+    mut group: ProcessGroup,
+    input: Vec<u8>,
+    mut progress: Option<ProgressPipe>,
+    context: &JobContext,
+) -> Result<Payload, JobError> {
     let stdin = group.child.stdin.take();
     let stdout = group.child.stdout.take();
     let mut stderr = group.child.stderr.take().map(StderrTail::of);
@@ -73,7 +89,17 @@ async fn run(mut group: ProcessGroup, input: Vec<u8>) -> Result<Payload, JobErro
     };
     let mut output = Vec::new();
     // Output that fails the job ends the command, whatever it still wants to do.
-    let status = attend(child, feed(stdin, &input), read_all(stdout, &mut output)).await?;
+    let attended = attend(child, feed(stdin, &input), read_all(stdout, &mut output));
+    let status = tokio::select! {
+        status = attended => status?,
+        () = follow(&mut progress, context) => {
+            return Err(JobError::new("CommandDied", "nobody attends to the process"));
+        }
+    };
+    if let Some(progress) = &mut progress {
+        // The last word. What cannot be read is not worth more than the result.
+        let _ = progress.read(context);
+    }
     if let Some(group) = running.0.take() {
         group.finished();
     }
@@ -82,6 +108,14 @@ async fn run(mut group: ProcessGroup, input: Vec<u8>) -> Result<Payload, JobErro
         None => String::new(),
     };
     result(status, &output, &errors)
+}
+
+/// Passes the command's progress on; never ends.
+async fn follow(progress: &mut Option<ProgressPipe>, context: &JobContext) {
+    match progress {
+        Some(progress) => progress.follow(context).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Feeds and reads the command until it has ended.
@@ -184,7 +218,14 @@ mod tests {
     }
 
     async fn run_script(script: &str, args: &str) -> Result<Payload, JobError> {
-        let functions = functions(script);
+        run_in(&functions(script), args).await.0
+    }
+
+    /// The result, and the latest progress.
+    async fn run_in(
+        functions: &FunctionRegistry,
+        args: &str,
+    ) -> (Result<Payload, JobError>, Payload) {
         let facts = JobFacts {
             job_id: "job-1".into(),
             attempt: 1,
@@ -192,11 +233,42 @@ mod tests {
         };
         let context = JobContext::new(facts, functions.state(), CancellationToken::new());
         let call = Call {
-            context,
+            context: context.clone(),
             args: args.into(),
             kwargs: "{}".into(),
         };
-        functions.get("f").unwrap().handler.call(call).await
+        let result = functions.get("f").unwrap().handler.call(call).await;
+        (result, context.progress())
+    }
+
+    #[tokio::test]
+    async fn a_command_reports_progress_through_a_named_pipe() {
+        let reporting = |script: &str| {
+            let config = serde_json::from_value(serde_json::json!({
+                "command": ["sh", "-c", script],
+                "progress": true,
+            }))
+            .unwrap();
+            let mut functions = FunctionRegistry::new();
+            functions
+                .register_commands(&BTreeMap::from([("f".to_owned(), config)]))
+                .unwrap();
+            functions
+        };
+        // Each `echo` opens the pipe and closes it; the last one is read after the end.
+        let script = r#"echo '{"done": 1}' > "$WARREN_PROGRESS"
+            echo no json > "$WARREN_PROGRESS"; head -c 200000 /dev/zero > "$WARREN_PROGRESS"
+            echo > "$WARREN_PROGRESS"; echo '{"done": 3}' > "$WARREN_PROGRESS"
+            printf '"%s"' "$WARREN_PROGRESS""#;
+        let (result, progress) = run_in(&reporting(script), "[]").await;
+        assert_eq!(progress.as_slice(), br#"{"done": 3}"#);
+        let path: String = serde_json::from_slice(&result.unwrap()).unwrap();
+        assert!(!std::path::Path::new(&path).exists(), "{path} remains");
+
+        let (_, progress) = run_in(&reporting("exit 1"), "[]").await;
+        assert!(progress.is_empty());
+        let script = "[ -z \"$WARREN_PROGRESS\" ]";
+        assert!(run_script(script, "[]").await.is_ok());
     }
 
     #[tokio::test]

@@ -3,9 +3,15 @@
 mod discover;
 mod report;
 
-use std::{sync::mpsc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    io,
+    path::PathBuf,
+    sync::mpsc,
+    time::Duration,
+};
 
-use warren_plugin_api::loader::{LoadError, LoadedPlugin, inspect, load};
+use warren_plugin_api::loader::{LoadError, LoadedPlugin, PluginFile, inspect, load};
 
 pub use discover::{PluginFolder, default_folders, plugin_files};
 pub use report::{FileReport, FileState, LoadReport, RefusedBecause, RefusedPlugin};
@@ -20,34 +26,86 @@ const LOAD_DEADLINE: Duration = Duration::from_secs(10);
 ///
 /// Blocks while files are read and loaded.
 pub fn load_folders(registry: &StoreRegistry, folders: &[PluginFolder]) -> LoadReport {
-    let mut report = LoadReport::default();
-    for folder in folders {
-        report.searched.push(folder.path.clone());
-        match plugin_files(folder) {
-            Ok(files) => {
-                for file in files {
-                    if !report.contains(&file) {
-                        let state = load_file(registry, &file);
-                        report.files.push(FileReport { path: file, state });
-                    }
-                }
-            }
-            Err(error) => report.unreadable_folders.push((folder.path.clone(), error)),
-        }
-    }
-    report
+    Found::in_folders(folders).load(registry, |_| true)
 }
 
-fn load_file(registry: &StoreRegistry, path: &std::path::Path) -> FileState {
-    let file = match inspect(path) {
-        Ok(file) => file,
-        Err(error) => {
-            return FileState::Refused(RefusedPlugin {
-                described: None,
-                error: error.into(),
-            });
+/// As [`load_folders`], but of the plugins that are called something else than one of `names`
+/// nothing is run, and they take no memory. Where one of `names` is nowhere, all are loaded, so that
+/// it can be said what there is.
+pub fn load_named(
+    registry: &StoreRegistry,
+    folders: &[PluginFolder],
+    names: &BTreeSet<String>,
+) -> LoadReport {
+    let found = Found::in_folders(folders);
+    let is_there = |name: &String| found.has(name) || registry.find(name).is_some();
+    if names.iter().all(is_there) {
+        found.load(registry, |file| names.contains(&file.name))
+    } else {
+        found.load(registry, |_| true)
+    }
+}
+
+/// What the folders hold, looked at and not loaded.
+#[derive(Default)]
+struct Found {
+    searched: Vec<PathBuf>,
+    unreadable_folders: Vec<(PathBuf, io::Error)>,
+    files: Vec<(PathBuf, Result<PluginFile, LoadError>)>,
+}
+
+impl Found {
+    fn in_folders(folders: &[PluginFolder]) -> Self {
+        let mut found = Self::default();
+        let mut seen = HashSet::new();
+        for folder in folders {
+            found.searched.push(folder.path.clone());
+            match plugin_files(folder) {
+                Ok(files) => {
+                    for path in files {
+                        // Another folder or a link may lead to the same file.
+                        let was_seen = path.canonicalize().is_ok_and(|file| !seen.insert(file));
+                        if !was_seen {
+                            let looked_at = inspect(&path);
+                            found.files.push((path, looked_at));
+                        }
+                    }
+                }
+                Err(error) => found.unreadable_folders.push((folder.path.clone(), error)),
+            }
         }
-    };
+        found
+    }
+
+    fn has(&self, name: &str) -> bool {
+        let mut described = self.files.iter().filter_map(|(_, file)| file.as_ref().ok());
+        described.any(|file| file.name == name)
+    }
+
+    fn load(self, registry: &StoreRegistry, is_wanted: impl Fn(&PluginFile) -> bool) -> LoadReport {
+        let wanted = self
+            .files
+            .into_iter()
+            .filter(|(_, file)| file.as_ref().map_or(true, &is_wanted));
+        let files = wanted.map(|(path, file)| {
+            let state = match file {
+                Ok(file) => load_file(registry, file),
+                Err(error) => FileState::Refused(RefusedPlugin {
+                    described: None,
+                    error: error.into(),
+                }),
+            };
+            FileReport { path, state }
+        });
+        LoadReport {
+            files: files.collect(),
+            searched: self.searched,
+            unreadable_folders: self.unreadable_folders,
+        }
+    }
+}
+
+fn load_file(registry: &StoreRegistry, file: PluginFile) -> FileState {
     let described = Some(file.clone());
     let refused = |error| FileState::Refused(RefusedPlugin { described, error });
     // Its code must not run when its name is taken anyway.
@@ -84,9 +142,7 @@ pub fn load_one(path: &std::path::Path) -> Result<StoreType, LoadError> {
     load_within_deadline(inspect(path)?).map(StoreType::from_plugin)
 }
 
-fn load_within_deadline(
-    file: warren_plugin_api::loader::PluginFile,
-) -> Result<LoadedPlugin, LoadError> {
+fn load_within_deadline(file: PluginFile) -> Result<LoadedPlugin, LoadError> {
     let path = file.path.clone();
     let failed = |reason: String| LoadError::FailedToLoad {
         file: path.clone(),

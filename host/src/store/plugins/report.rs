@@ -9,14 +9,14 @@ use warren_plugin_api::loader::{LoadError, PluginFile};
 
 use crate::store::{RegisterError, StoreType};
 
-/// What became of every file in the plugin folders.
+/// What became of the files in the plugin folders.
 #[derive(Debug, Default)]
 pub struct LoadReport {
     /// The folders that were searched, in order.
     pub searched: Vec<PathBuf>,
     /// Named folders that could not be read.
     pub unreadable_folders: Vec<(PathBuf, io::Error)>,
-    /// Every file that was looked at, in order.
+    /// Every file that was loaded or refused, in order.
     pub files: Vec<FileReport>,
 }
 
@@ -27,16 +27,6 @@ impl LoadReport {
             FileState::Refused(refused) => Some((file.path.as_path(), refused)),
             FileState::Loaded(_) => None,
         })
-    }
-
-    /// Whether this file was looked at already, perhaps through another folder or a link.
-    pub(super) fn contains(&self, path: &Path) -> bool {
-        let Ok(canonical) = path.canonicalize() else {
-            return false;
-        };
-        self.files
-            .iter()
-            .any(|file| file.path.canonicalize().is_ok_and(|seen| seen == canonical))
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -37,7 +37,9 @@ pub struct DiskSpool {
 #[derive(Debug)]
 struct Shared {
     log: Mutex<Log>,
+    // What the log says, for those who must not wait while it syncs.
     waiting: AtomicUsize,
+    bytes: AtomicU64,
 }
 
 impl DiskSpool {
@@ -83,6 +85,7 @@ impl DiskSpool {
         Self {
             shared: Arc::new(Shared {
                 waiting: AtomicUsize::new(log.len()),
+                bytes: AtomicU64::new(log.bytes()),
                 log: Mutex::new(log),
             }),
         }
@@ -95,7 +98,7 @@ impl DiskSpool {
 
     /// Bytes on disk.
     pub fn bytes(&self) -> u64 {
-        self.shared.log().bytes()
+        self.shared.bytes.load(Ordering::Relaxed)
     }
 
     /// Runs `work` where it may block.
@@ -108,6 +111,7 @@ impl DiskSpool {
             let mut log = shared.log();
             let done = work(&mut log);
             shared.waiting.store(log.len(), Ordering::Release);
+            shared.bytes.store(log.bytes(), Ordering::Relaxed);
             done
         });
         Box::pin(async move { done.await.map_err(io::Error::other)? })
@@ -153,6 +157,10 @@ impl Spool for DiskSpool {
 
     fn len(&self) -> usize {
         self.shared.waiting.load(Ordering::Acquire)
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.bytes()
     }
 
     fn is_durable(&self) -> bool {

@@ -7,7 +7,7 @@ use warren_plugin_api::{Record, Status, Timestamp};
 use super::rig::Rig;
 use crate::{
     broker::{HeaderValue, Headers},
-    job::{JobMessage, header},
+    job::{JobMessage, ReplayedFrom, header},
     worker::attempt::LOST_RUNS,
 };
 
@@ -40,8 +40,8 @@ async fn an_error_that_is_not_retried_goes_to_the_dead_letters_with_the_reason()
     let rig = Rig::new().await;
     let body = rig.message("a", "detailed").to_body();
     let mut headers = Headers::new();
-    headers.insert("x-mine".to_owned(), HeaderValue::Text("kept".to_owned()));
-    headers.insert(header::RETRY_COUNT.to_owned(), HeaderValue::Int(0));
+    headers.insert("x-mine", HeaderValue::Text("kept".to_owned()));
+    headers.insert(header::RETRY_COUNT, HeaderValue::Int(0));
     rig.send_raw(body.clone(), headers).await;
     let report = rig.burst().await;
 
@@ -122,7 +122,7 @@ async fn the_job_says_how_often_it_may_be_retried() {
     for (limit, runs) in [(0, 1), (1, 2), (5, 6)] {
         let rig = Rig::new().await;
         let mut headers = Headers::new();
-        headers.insert(header::MAX_RETRIES.to_owned(), HeaderValue::Int(limit));
+        headers.insert(header::MAX_RETRIES, HeaderValue::Int(limit));
         rig.send_raw(rig.message("a", "broken").to_body(), headers)
             .await;
         rig.burst().await;
@@ -131,19 +131,17 @@ async fn the_job_says_how_often_it_may_be_retried() {
 }
 
 #[tokio::test]
-async fn a_retry_carries_the_producers_headers_and_the_counts_that_python_expects() {
+async fn a_retry_carries_the_producers_headers_and_priority_and_the_counts_that_python_expects() {
     let rig = Rig::new().await;
     let mut headers = Headers::new();
-    headers.insert("x-mine".to_owned(), HeaderValue::Text("kept".to_owned()));
-    headers.insert(
-        header::CLIENT_DELAYED.to_owned(),
-        HeaderValue::Text("true".to_owned()),
-    );
-    headers.insert(header::MAX_RETRIES.to_owned(), HeaderValue::Int(1));
-    rig.send_raw(rig.message("a", "broken").to_body(), headers)
+    headers.insert("x-mine", HeaderValue::Text("kept".to_owned()));
+    headers.insert(header::CLIENT_DELAYED, HeaderValue::Text("true".to_owned()));
+    headers.insert(header::MAX_RETRIES, HeaderValue::Int(1));
+    rig.send_with_priority(rig.message("a", "broken").to_body(), headers, 7)
         .await;
     rig.burst().await;
     let letters = rig.dead_letters().await;
+    assert_eq!(letters[0].priority, 7);
     let last = letters[0].message();
     assert_eq!((last.job_try, last.status), (2, Status::Retrying));
     assert_eq!(last.error.as_ref().unwrap(), "OSError: gone");
@@ -151,7 +149,7 @@ async fn a_retry_carries_the_producers_headers_and_the_counts_that_python_expect
     let headers = &letters[0].headers;
     assert_eq!(headers.get(header::RETRY_COUNT), Some(&HeaderValue::Int(1)));
     assert_eq!(letters[0].text("x-mine"), Some("kept"));
-    assert!(!headers.contains_key(header::CLIENT_DELAYED));
+    assert!(headers.get(header::CLIENT_DELAYED).is_none());
 }
 
 #[tokio::test]
@@ -164,13 +162,37 @@ async fn a_function_may_ask_to_be_run_again() {
 }
 
 #[tokio::test]
+async fn every_attempt_of_a_replayed_job_keeps_what_it_was_replayed_from() {
+    let rig = Rig::new().await;
+    let from = ReplayedFrom {
+        error_type: "OSError".to_owned(),
+        replays: 2,
+        ..ReplayedFrom::default()
+    };
+    for (id, text) in [("a", from.to_header()), ("b", "{".to_owned())] {
+        let headers = Headers::from([(header::REPLAYED_FROM, HeaderValue::Text(text))]);
+        rig.send_raw(rig.message(id, "broken").to_body(), headers)
+            .await;
+    }
+    rig.burst().await;
+    let found = |id| ReplayedFrom::of_record(&rig.store.record(id).unwrap());
+    assert_eq!(found("a"), Some(from.clone()));
+    assert_eq!(rig.store.record("a").unwrap().attempt, 4);
+    // What cannot be read is no reason not to run the job.
+    assert_eq!((found("b"), rig.functions.runs()), (None, 8));
+    // Either may have failed first.
+    let letters = rig.dead_letters().await;
+    let mut letters = letters.iter();
+    let letter = letters.find(|it| it.text(header::JOB_ID) == Some("a"));
+    let header = letter.unwrap().text(header::REPLAYED_FROM).unwrap();
+    assert_eq!(ReplayedFrom::from_header(header), Some(from));
+}
+
+#[tokio::test]
 async fn a_retry_count_that_is_a_string_loses_nothing() {
     let rig = Rig::new().await;
     let mut headers = Headers::new();
-    headers.insert(
-        header::RETRY_COUNT.to_owned(),
-        HeaderValue::Text("2".to_owned()),
-    );
+    headers.insert(header::RETRY_COUNT, HeaderValue::Text("2".to_owned()));
     rig.send_raw(rig.message("a", "broken").to_body(), headers)
         .await;
     rig.burst().await;
@@ -186,7 +208,7 @@ async fn a_panic_and_a_time_out_are_errors_like_others() {
     ] {
         let rig = Rig::new().await;
         let mut headers = Headers::new();
-        headers.insert(header::MAX_RETRIES.to_owned(), HeaderValue::Int(0));
+        headers.insert(header::MAX_RETRIES, HeaderValue::Int(0));
         rig.send_raw(rig.message("a", function).to_body(), headers)
             .await;
         rig.burst().await;
@@ -329,10 +351,7 @@ async fn a_job_that_was_delayed_when_it_was_sent_is_not_delayed_again() {
         ..rig.message("a", "echo")
     };
     let mut headers = Headers::new();
-    headers.insert(
-        header::CLIENT_DELAYED.to_owned(),
-        HeaderValue::Text("true".to_owned()),
-    );
+    headers.insert(header::CLIENT_DELAYED, HeaderValue::Text("true".to_owned()));
     rig.send_raw(message.to_body(), headers).await;
     rig.burst().await;
     assert_eq!(rig.store.record("a").unwrap().status, Status::Completed);
@@ -342,7 +361,7 @@ async fn a_job_that_was_delayed_when_it_was_sent_is_not_delayed_again() {
 async fn results_are_kept_as_long_as_the_job_asks() {
     let rig = Rig::new().await;
     let mut headers = Headers::new();
-    headers.insert(header::RESULT_TTL_MS.to_owned(), HeaderValue::Int(500));
+    headers.insert(header::RESULT_TTL_MS, HeaderValue::Int(500));
     rig.send_raw(rig.message("a", "echo").to_body(), headers)
         .await;
     rig.send("b", "echo").await;
@@ -420,6 +439,83 @@ async fn a_job_that_was_given_back_in_good_order_is_no_lost_run() {
     assert_eq!(rig.store.record("a").unwrap().status, Status::Completed);
 }
 
+/// Runs a message that a quorum queue has handed over so often.
+async fn run_after_hand_overs(rig: &Rig, message: &JobMessage, times: i64) {
+    let headers = Headers::from([(header::DELIVERY_COUNT, HeaderValue::Int(times))]);
+    rig.send_raw(message.to_body(), headers).await;
+    rig.burst().await;
+}
+
+#[tokio::test]
+async fn hand_overs_are_no_lost_runs_where_the_store_would_know_of_a_run() {
+    let rig = Rig::new().await;
+    rig.store.be_durable();
+    run_after_hand_overs(&rig, &rig.message("a", "echo"), 1_000).await;
+    let record = rig.store.record("a").unwrap();
+    assert_eq!(
+        (record.status, &*record.extra),
+        (Status::Completed, &[][..])
+    );
+    // The start is stored before the run, so that the next worker would know.
+    let history = rig.store.history("a");
+    assert_eq!(history, [Status::InProgress, Status::Completed]);
+}
+
+#[tokio::test]
+async fn a_store_that_forgets_leaves_it_to_the_broker_to_count() {
+    let rig = Rig::new().await;
+    run_after_hand_overs(&rig, &rig.message("a", "echo"), 19).await;
+    assert_eq!(rig.store.record("a").unwrap().status, Status::Completed);
+    run_after_hand_overs(&rig, &rig.message("b", "echo"), 20).await;
+    let record = rig.store.record("b").unwrap();
+    assert!(
+        error_of(&record).starts_with("WorkerLost: the broker handed this job over 20 times"),
+        "{}",
+        error_of(&record)
+    );
+    assert_eq!(rig.functions.runs(), 1);
+}
+
+#[tokio::test]
+async fn a_record_of_another_job_with_the_same_id_says_nothing_about_this_one() {
+    let rig = Rig::new().await;
+    rig.store.be_durable();
+    let earlier = JobMessage {
+        enqueue_time: Timestamp::from_unix_us(1),
+        ..rig.message("a", "echo")
+    };
+    rig.store.insert(in_progress(&earlier, "dead", 9));
+    run_after_hand_overs(&rig, &rig.message("a", "echo"), 19).await;
+    assert_eq!(rig.store.record("a").unwrap().status, Status::Completed);
+    // Whether it ran is not known: its start may not have been stored.
+    run_after_hand_overs(&rig, &rig.message("a", "echo"), 20).await;
+    assert_eq!(rig.functions.runs(), 1);
+}
+
+#[tokio::test]
+async fn a_message_that_names_no_job_is_one_job_from_its_second_delivery_on() {
+    let rig = Rig::new().await;
+    rig.send_raw(
+        r#"{"function":"waits_long","queue_name":"jobs","args":[7]}"#,
+        Headers::new(),
+    )
+    .await;
+    rig.redeliver().await;
+    let running = rig.start(rig.builder());
+    while rig.functions.runs() == 0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    rig.shutdown.stop();
+    rig.shutdown.stop_now();
+    let report = running.end().await;
+    assert_eq!((report.deferred, report.requeued), (1, 1));
+    let message = rig.queued().await.remove(0).message();
+    assert!(message.is_identified);
+    assert_eq!(message.args.as_slice(), b"[7]");
+    let record = rig.store.record(message.job_id.as_str()).unwrap();
+    assert_eq!(record.enqueued_at, Some(message.enqueue_time));
+}
+
 #[tokio::test]
 async fn a_job_that_completed_is_not_run_again_because_its_answer_was_lost() {
     let rig = Rig::new().await;
@@ -444,7 +540,7 @@ async fn a_job_that_is_delivered_again_while_it_runs_is_not_run_twice() {
     let running = rig.start(rig.builder());
     rig.store.wait_for("a", Status::InProgress).await;
     let mut headers = Headers::new();
-    headers.insert(header::DELIVERY_COUNT.to_owned(), HeaderValue::Int(1));
+    headers.insert(header::DELIVERY_COUNT, HeaderValue::Int(1));
     rig.send_raw(message.to_body(), headers).await;
     while rig
         .broker

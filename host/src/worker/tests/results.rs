@@ -9,12 +9,15 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use warren_plugin_api::{ErrorClass, Payload, Status, Timestamp};
 
 use crate::{
+    announcer::Announcer,
     broker::{Acker, BrokerError, Settle, SettleDelivery},
+    store::Breaker,
     worker::{
         MemorySpool, WhenFull, WorkerStats,
         attempt::{Attempt, Ending, LiveRecord},
         results::{MAX_BATCH_BYTES, MAX_BATCHES_IN_FLIGHT, ResultSender, ResultWriter},
         spool::Spooling,
+        store_state::BREAKER,
         test_store::{Mode, TestStore},
     },
 };
@@ -60,7 +63,15 @@ impl Bench {
     fn with_deadline(deadline: Duration, spooling: Spooling) -> Self {
         let (store, stats) = (TestStore::new(), WorkerStats::default());
         let opened = store.open(deadline);
-        let (sender, writer) = ResultWriter::new(opened, "w".into(), spooling, stats.clone());
+        let announcer = Announcer::new(opened.clone(), None);
+        let (sender, writer) = ResultWriter::new(
+            opened,
+            announcer,
+            "w".into(),
+            spooling,
+            stats.clone(),
+            Arc::new(Breaker::new(BREAKER)),
+        );
         let (answer, answers) = mpsc::unbounded_channel();
         let settler = Arc::new(Answers(Mutex::new(answer)));
         Self {
@@ -109,6 +120,7 @@ fn attempt(id: &str) -> Arc<Attempt> {
         started_at: Some(Timestamp::now()),
         result_ttl: Duration::from_secs(60),
         lost_runs: 0,
+        replayed_from: None,
         progress: Mutex::default(),
         live: LiveRecord::default(),
         _held: None,

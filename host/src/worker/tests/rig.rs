@@ -16,9 +16,10 @@ use crate::{
     broker::{Broker, BrokerSettings, HeaderValue, Headers, Publish, QueueName, Settle},
     function::{Call, FunctionPolicy, FunctionRegistry, Handler, JobError, RetryAdvice},
     job::{JobId, JobMessage, RetryOn, RetryPolicy},
+    store::Store,
     worker::{
-        Burst, Shutdown, Worker, WorkerBuilder, WorkerError, WorkerReport, WorkerStats,
-        test_store::TestStore,
+        Burst, Shutdown, Worker, WorkerBuilder, WorkerError, WorkerHealth, WorkerReport,
+        WorkerStats, test_store::TestStore,
     },
 };
 
@@ -34,6 +35,7 @@ pub(super) struct Rig {
 pub(super) struct Running {
     pub(super) task: JoinHandle<Result<WorkerReport, WorkerError>>,
     pub(super) stats: WorkerStats,
+    pub(super) health: WorkerHealth,
 }
 
 /// A message found in a queue.
@@ -41,6 +43,7 @@ pub(super) struct Running {
 pub(super) struct Found {
     pub(super) body: Payload,
     pub(super) headers: Headers,
+    pub(super) priority: u8,
 }
 
 impl Rig {
@@ -64,7 +67,11 @@ impl Rig {
     }
 
     pub(super) fn builder_with_deadline(&self, deadline: Duration) -> WorkerBuilder {
-        Worker::builder(self.broker.clone(), self.store.open(deadline))
+        self.builder_on(self.store.open(deadline))
+    }
+
+    pub(super) fn builder_on(&self, store: Store) -> WorkerBuilder {
+        Worker::builder(self.broker.clone(), store)
             .queues([self.queue.clone()])
             .functions(self.functions.registry())
             .name("w")
@@ -73,9 +80,9 @@ impl Rig {
     /// Starts a worker that runs until it is asked to stop.
     pub(super) fn start(&self, builder: WorkerBuilder) -> Running {
         let worker = builder.build().unwrap();
-        let stats = worker.stats();
         Running {
-            stats,
+            stats: worker.stats(),
+            health: worker.health(),
             task: tokio::spawn(worker.run(self.shutdown.clone())),
         }
     }
@@ -103,12 +110,21 @@ impl Rig {
     }
 
     pub(super) async fn send_raw(&self, body: impl Into<Payload>, headers: Headers) {
+        self.send_with_priority(body, headers, 0).await;
+    }
+
+    pub(super) async fn send_with_priority(
+        &self,
+        body: impl Into<Payload>,
+        headers: Headers,
+        priority: u8,
+    ) {
         let publish = Publish {
             queue: self.queue.clone(),
             body: body.into(),
             headers,
             delay: Duration::ZERO,
-            priority: 0,
+            priority,
         };
         self.broker.publish(publish).await.unwrap();
     }
@@ -132,6 +148,7 @@ impl Rig {
                 Found {
                     body: delivery.body,
                     headers: delivery.headers,
+                    priority: delivery.priority,
                 }
             })
             .collect()

@@ -168,7 +168,11 @@ async fn a_server_that_stops_answering_is_given_up_and_found_again() {
     let store = open(config).await.unwrap();
     let watcher = connect(&server.url()).await;
     let backend = "SELECT pid FROM pg_stat_activity WHERE application_name = 'warren'";
-    let backend: i32 = watcher.query_one(backend, &[]).await.unwrap().get(0);
+    // The connection that made the tables takes a moment to go.
+    let backend: i32 = eventually("there is one connection", async || {
+        Some(watcher.query_one(backend, &[]).await.ok()?.get(0))
+    })
+    .await;
     server.signal("-STOP", backend);
     let silent = store.put(record("a", Status::Queued).into()).await;
     assert_eq!(class(&silent), Some(ErrorClass::Unavailable));
@@ -188,7 +192,11 @@ async fn a_crashed_server_process_ends_no_store() {
         .unwrap();
     let watcher = connect(&server.url()).await;
     let backend = "SELECT pid FROM pg_stat_activity WHERE application_name = 'warren' LIMIT 1";
-    let backend: i32 = watcher.query_one(backend, &[]).await.unwrap().get(0);
+    // The connection that made the tables takes a moment to go.
+    let backend: i32 = eventually("there is one connection", async || {
+        Some(watcher.query_one(backend, &[]).await.ok()?.get(0))
+    })
+    .await;
     // The server then ends all others and recovers.
     server.signal("-KILL", backend);
     let found = eventually("it has recovered", async || {

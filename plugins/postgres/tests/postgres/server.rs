@@ -3,14 +3,18 @@
 use std::{
     ffi::OsString,
     fs, iter,
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::OnceLock,
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
+
+const POOLER_STARTS_WITHIN: Duration = Duration::from_secs(60);
 
 /// Stopped when dropped, or when the tests' process ends, however it does.
 pub(crate) struct PrivateServer {
@@ -244,6 +248,12 @@ impl PrivateServer {
              pgbouncer -d {}",
             self.pooler_file("ini").display()
         ));
+        // It returns before it listens.
+        let started = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(started.elapsed() < POOLER_STARTS_WITHIN, "no pooler starts");
+            sleep(Duration::from_millis(20));
+        }
         format!("postgresql://postgres@127.0.0.1:{port}/postgres")
     }
 

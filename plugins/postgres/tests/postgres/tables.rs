@@ -1,11 +1,15 @@
 //! Making the tables, and who may use them.
 
+use std::time::Duration;
+
 use serde_json::json;
 use warren_plugin_api::{ErrorClass, Filter, ResultStore, Status, Timestamp, WriteOutcome};
 
 use crate::{
     server::PrivateServer,
-    support::{TestStore, class, connect, drop_in_background, open, record, shared_url, unique},
+    support::{
+        TestStore, class, connect, drop_in_background, eventually, open, record, shared_url, unique,
+    },
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -28,6 +32,34 @@ async fn many_who_come_first_at_once_make_the_tables_once() {
     drop_in_background(shared_url(), drop);
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].get::<_, i32>(0), 1);
+}
+
+#[tokio::test]
+async fn making_the_tables_has_more_time_than_any_other_statement() {
+    const LOCK: i64 = 0x77_61_72_72_65_6e;
+    let server = PrivateServer::start(&[]);
+    let other = connect(&server.url()).await;
+    other
+        .batch_execute(&format!("SELECT pg_advisory_lock({LOCK})"))
+        .await
+        .unwrap();
+    let config = json!({"postgres_url": server.url(), "statement_timeout": "100ms"});
+    let opening = tokio::spawn(open(config));
+    let waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    eventually("it waits for the other who makes tables", async || {
+        let rows = other.query(waiting, &[]).await.unwrap();
+        (!rows.is_empty()).then_some(())
+    })
+    .await;
+    // Longer than one statement is waited for.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    other
+        .batch_execute(&format!("SELECT pg_advisory_unlock({LOCK})"))
+        .await
+        .unwrap();
+    let _store = opening.await.unwrap().unwrap();
+    let versions = "SELECT version FROM public.warren_schema_version";
+    assert_eq!(other.query(versions, &[]).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@
 -- ARGV[4] is the channel for completions, then for each record: mode (n newer, a absent,
 -- w always) and length of the job id, the job id, where the index entry in the JSON ends, expiry
 -- for Redis in milliseconds or '', and the JSON.
+-- A record that comes alone may wait under a key, which is the last argument. Its JSON is then only
+-- as much as is looked at here, and what waits is moved instead of copied.
 -- Returns one character per record, 1 written or 0 stale, then '!' when nobody could be told.
 local channel = ARGV[4]
 local outcomes, completed = {}, {}
@@ -11,6 +13,7 @@ local values, expiries = {}, {}
 local value_count, expiry_count, completed_count = 0, 0, 0
 local listed, expiring, members, kept_until = {}, {}, {}, {}
 local failure
+local staged = ARGV[5 + (#KEYS - 2) / 3 * 5]
 
 local function replaces(letter, attempt, old_letter, old_attempt)
   local rank, old_rank = RANK[letter], RANK[old_letter]
@@ -84,6 +87,9 @@ for number = 0, (#KEYS - 2) / 3 - 1 do
 
   if stale then
     outcomes[number + 1] = '0'
+    if staged then
+      redis.call('DEL', staged)
+    end
   else
     outcomes[number + 1] = '1'
     local word = WORD[letter]
@@ -98,9 +104,17 @@ for number = 0, (#KEYS - 2) / 3 - 1 do
     local same = ours and sub(head, INDEX_AT, index_end + 1) == sub(json, INDEX_AT, index_end + 1)
     local index = not same and unquote(sub(json, INDEX_AT, index_end))
 
-    if ours and (gone or not same) then
+    local old_index = ours and (gone or not same) and index_of(result_key, head)
+    if staged then
+      -- The first command that writes, so that nothing has happened when it fails.
+      local reply = redis.pcall('RENAME', staged, result_key)
+      if type(reply) == 'table' and reply.err then
+        return redis.error_reply('NOTSTAGED ' .. reply.err)
+      end
+      redis.call('PERSIST', result_key)
+    end
+    if old_index then
       flush()
-      local old_index = index_of(result_key, head)
       same = old_index == index
       if gone or not same then
         unlist(old_index .. id, not gone and queue_in(index) or nil)
@@ -113,9 +127,12 @@ for number = 0, (#KEYS - 2) / 3 - 1 do
       redis.call('DEL', result_key, status_key)
     else
       local at = value_count
-      values[at + 1], values[at + 2], values[at + 3], values[at + 4] =
-        result_key, json, status_key, word
-      value_count = at + 4
+      values[at + 1], values[at + 2] = status_key, word
+      value_count = at + 2
+      if not staged then
+        values[at + 3], values[at + 4] = result_key, json
+        value_count = at + 4
+      end
       if expires_ms ~= '' then
         at = expiry_count
         expiries[at + 1], expiries[at + 2], expiries[at + 3], expiries[at + 4] =

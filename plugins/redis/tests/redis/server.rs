@@ -63,6 +63,7 @@ impl PrivateServer {
         let process = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
             .args(["--save", "", "--appendonly", "yes"])
+            .args(["--appendfsync", "always"])
             .arg("--dir")
             .arg(self.folder.path())
             .args(&self.options)

@@ -9,7 +9,10 @@ use warren_plugin_api::{
     WriteOutcome,
 };
 
-use crate::support::{TestStore, class, record};
+use crate::{
+    server::PrivateServer,
+    support::{TestStore, class, record},
+};
 
 fn text() -> impl Strategy<Value = Text> {
     prop_oneof![
@@ -296,4 +299,114 @@ async fn a_job_that_moves_to_another_queue_leaves_the_old_one() {
         store.ask::<i64>(cmd("ZCARD").arg(store.key("warren:scan"))),
         1
     );
+}
+
+/// JSON of so many bytes.
+fn json_of(bytes: usize) -> Payload {
+    let text = "\u{e9} \\\" ".repeat(bytes / 6 - 1);
+    serde_json::to_vec(&text).unwrap().into()
+}
+
+#[tokio::test]
+async fn large_payloads_come_back_bit_by_bit() {
+    let store = TestStore::open().await;
+    for (number, bytes) in [4_000, 70_000, 200_000, 1_500_000].into_iter().enumerate() {
+        let mut write = record(&number.to_string(), Status::Completed);
+        write.args = [b"[", &*json_of(bytes / 2), b"]"].concat().into();
+        write.kwargs = [b"{\"a\": ", &*json_of(bytes), b"}"].concat().into();
+        write.result = json_of(bytes);
+        write.progress = json_of(bytes / 3);
+        write.extra = vec![("x".into(), vec![0xff; bytes].into())];
+        store.store.put(write.clone().into()).await.unwrap();
+        assert_eq!(store.store.get(write.job_id.clone()).await, Ok(Some(write)));
+    }
+}
+
+#[tokio::test]
+async fn a_large_record_follows_the_rules_of_all_and_leaves_nothing_staged() {
+    let store = TestStore::open().await;
+    let large = |status| Record {
+        result: json_of(300_000),
+        ..record("a", status)
+    };
+    let put = async |write: Record| {
+        let outcome = store.store.put(write.into()).await;
+        let staged = store
+            .keys_left()
+            .into_iter()
+            .find(|key| key.contains("staged"));
+        assert_eq!(staged, None);
+        outcome.unwrap()
+    };
+    assert_eq!(
+        put(record("a", Status::Queued)).await,
+        WriteOutcome::Written
+    );
+    let mut completed = large(Status::Completed);
+    completed.queue = "returns".into();
+    assert_eq!(put(completed.clone()).await, WriteOutcome::Written);
+    assert_eq!(put(large(Status::InProgress)).await, WriteOutcome::Stale);
+    assert_eq!(
+        store.store.get("a".into()).await,
+        Ok(Some(completed.clone()))
+    );
+    let left = store.ask::<i64>(cmd("TTL").arg(store.key("result:a")));
+    assert!((3_000..=3_600).contains(&left), "{left}");
+    let orders: Vec<String> = store.ask(cmd("SMEMBERS").arg(store.key("queue:orders:results")));
+    assert!(orders.is_empty());
+
+    completed.attempt = 2;
+    completed.expires_at = None;
+    assert_eq!(put(completed.clone()).await, WriteOutcome::Written);
+    assert_eq!(store.ask::<i64>(cmd("TTL").arg(store.key("result:a"))), -1);
+    completed.attempt = 3;
+    completed.expires_at = Some(Timestamp::now());
+    assert_eq!(put(completed).await, WriteOutcome::Written);
+    assert_eq!(store.keys_left(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_large_record_is_stored_by_a_server_that_has_forgotten_the_script() {
+    let server = PrivateServer::start(&[]).await;
+    let store = crate::support::open(serde_json::json!({"redis_url": server.url()}))
+        .await
+        .unwrap();
+    let mut plain = redis::Client::open(server.url())
+        .unwrap()
+        .get_connection()
+        .unwrap();
+    let mut write = record("a", Status::Completed);
+    write.result = json_of(300_000);
+    cmd("SCRIPT").arg("FLUSH").exec(&mut plain).unwrap();
+    store.put(write.clone().into()).await.unwrap();
+    assert_eq!(store.get("a".into()).await, Ok(Some(write)));
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_move_keys_stores_large_records_too() {
+    let server = PrivateServer::start(&[]).await;
+    let mut plain = redis::Client::open(server.url())
+        .unwrap()
+        .get_connection()
+        .unwrap();
+    for missing in ["-set", "-rename"] {
+        cmd("ACL")
+            .arg("SETUSER")
+            .arg("still")
+            .arg(&["reset", "on", ">s3cret", "~*", "&*", "+@all", missing])
+            .exec(&mut plain)
+            .unwrap();
+        let url = format!("redis://still:s3cret@127.0.0.1:{}", server.port);
+        let store = crate::support::open(serde_json::json!({"redis_url": url}))
+            .await
+            .unwrap();
+        let mut write = record(missing, Status::Completed);
+        write.result = json_of(300_000);
+        for attempt in 1..3 {
+            write.attempt = attempt;
+            let outcome = store.put(write.clone().into()).await;
+            assert_eq!(outcome, Ok(WriteOutcome::Written), "{missing}");
+        }
+        assert_eq!(store.get(missing.into()).await, Ok(Some(write)));
+    }
 }
