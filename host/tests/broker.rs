@@ -57,6 +57,7 @@ fn message(queue: &QueueName, body: &str) -> Publish {
         headers: Headers::new(),
         delay: Duration::ZERO,
         priority: 0,
+        from_warren: true,
     }
 }
 
@@ -152,7 +153,12 @@ async fn a_message_arrives_whole(broker: Broker) -> Vec<QueueName> {
         headers: headers.clone(),
         ..message(&queue, "{\"é\": \"中\"}")
     };
+    let from_elsewhere = Publish {
+        from_warren: false,
+        ..message(&queue, "elsewhere")
+    };
     broker.publish(sent).await.unwrap();
+    broker.publish(from_elsewhere).await.unwrap();
     let mut consumer = broker
         .consume(std::slice::from_ref(&queue), 10)
         .await
@@ -161,7 +167,10 @@ async fn a_message_arrives_whole(broker: Broker) -> Vec<QueueName> {
     assert_eq!(body(&delivery), "{\"é\": \"中\"}");
     assert_eq!(delivery.headers, headers);
     assert_eq!(delivery.queue, queue);
-    assert!(!delivery.redelivered);
+    assert!(!delivery.redelivered && delivery.from_warren);
+    delivery.acker.settle(Settle::Ack).unwrap();
+    let delivery = next(&mut consumer).await;
+    assert!(!delivery.from_warren);
     delivery.acker.settle(Settle::Ack).unwrap();
     drop(consumer);
     ready(&broker, &queue, 0).await;

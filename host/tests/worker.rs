@@ -126,6 +126,7 @@ impl Rig {
                     headers: Headers::new(),
                     delay: Duration::ZERO,
                     priority: 0,
+                    from_warren: true,
                 }
             })
             .collect();

@@ -39,7 +39,22 @@ async def send(client, queue):
         "until": await enqueue("describe", _defer_until=datetime.now(timezone.utc) + timedelta(seconds=0.5)),
         "failing": await enqueue("failing"),
         "unknown": await enqueue("no_such_function"),
+        "written_over": await enqueue_late(client, "describe", queue),
     }
+
+
+async def enqueue_late(client, function, queue):
+    """The library writes its `queued` record after the message was sent: here much later."""
+    write = client._store_initial_job_state
+
+    async def write_late(*args, **kwargs):
+        await asyncio.sleep(0.5)
+        await write(*args, **kwargs)
+
+    client._store_initial_job_state = write_late
+    job = await client.enqueue_job(function, queue_name=queue)
+    client._store_initial_job_state = write
+    return job.job_id
 
 
 async def outcome(job):

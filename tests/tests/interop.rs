@@ -69,7 +69,14 @@ fn jobs_that_python_sends_are_run_and_python_reads_what_became_of_them() {
     let ids = python_client(&system, &redis, &["send"]);
     let id = |name: &str| ids[name].as_str().unwrap();
     for name in [
-        "plain", "named", "unicode", "not_json", "types", "delayed", "until",
+        "plain",
+        "named",
+        "unicode",
+        "not_json",
+        "types",
+        "delayed",
+        "until",
+        "written_over",
     ] {
         system.awaits_status(id(name), "completed");
     }
@@ -92,6 +99,7 @@ fn jobs_that_python_sends_are_run_and_python_reads_what_became_of_them() {
     );
     assert_eq!(args("delayed"), "[]");
     assert_eq!(args("until"), "[]");
+    assert_eq!(args("written_over"), "[]");
 
     let named = &seen[id("named")];
     assert_eq!(named["status"], "completed");

@@ -26,6 +26,8 @@ pub struct Delivery {
     pub headers: Headers,
     /// Its priority, which what follows from it keeps.
     pub priority: u8,
+    /// See [`Publish::from_warren`](super::Publish::from_warren).
+    pub from_warren: bool,
     /// The broker has handed it over before, to anyone.
     pub redelivered: bool,
     /// Takes the answer.

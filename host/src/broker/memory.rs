@@ -58,6 +58,7 @@ struct Message {
     body: Payload,
     headers: Headers,
     priority: u8,
+    from_warren: bool,
     redelivered: bool,
 }
 
@@ -106,11 +107,13 @@ impl MemoryBroker {
             headers,
             delay,
             priority,
+            from_warren,
         } = publish;
         let message = Message {
             body,
             headers,
             priority,
+            from_warren,
             redelivered: false,
         };
         if delay.is_zero() {
@@ -351,6 +354,7 @@ impl Unacked {
             body: message.body,
             headers: message.headers,
             priority: message.priority,
+            from_warren: message.from_warren,
             redelivered: message.redelivered,
             acker: Acker::new(tag, Arc::clone(this) as Arc<dyn SettleDelivery>),
         }

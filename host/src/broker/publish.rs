@@ -19,4 +19,7 @@ pub struct Publish {
     pub delay: Duration,
     /// 0 to 255; counts only on queues declared with priorities.
     pub priority: u8,
+    /// A Warren client made the job, so that its `queued` record obeys the store's contract. That of
+    /// another client may come after the job's end and replace it.
+    pub from_warren: bool,
 }

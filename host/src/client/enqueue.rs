@@ -168,6 +168,7 @@ impl Client {
                 headers: headers(request),
                 delay: request.delay,
                 priority: request.priority,
+                from_warren: true,
             },
             mode,
             write: Some(Write { record, mode }),

@@ -34,6 +34,8 @@ pub(super) struct Attempt {
     pub(super) enqueued_at: Option<Timestamp>,
     /// `None` when the function is not run at all.
     pub(super) started_at: Option<Timestamp>,
+    /// The client that made the job may write `queued` over how it ended.
+    pub(super) may_be_written_over: bool,
     /// How long the result is kept.
     pub(super) result_ttl: Duration,
     /// Workers that were lost while they ran this attempt.

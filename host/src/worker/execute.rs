@@ -16,6 +16,7 @@ use super::{
     hand_over::hand_over,
     hooks::{JobEnd, JobInfo},
     outcome::{Outcome, Verdict, decide},
+    put_back,
     resend::{self, Times},
     run::{Run, call},
     shared::Shared,
@@ -208,6 +209,7 @@ impl Job {
             number: self.number,
             enqueued_at: None,
             started_at: None,
+            may_be_written_over: false,
             result_ttl: self
                 .headers
                 .result_ttl
@@ -357,6 +359,8 @@ impl Job {
             number: self.number,
             enqueued_at: Some(message.enqueue_time),
             started_at: None,
+            may_be_written_over: !self.delivery.from_warren
+                && put_back::is_young(message.enqueue_time, self.received),
             result_ttl: ttl.unwrap_or(self.shared.options.result_ttl),
             lost_runs: 0,
             replayed_from: self.delivery.headers.replayed_from().map(Box::new),

@@ -29,6 +29,7 @@ mod hooks;
 mod in_hand;
 mod live;
 mod outcome;
+mod put_back;
 mod replay;
 mod resend;
 mod results;

@@ -89,6 +89,7 @@ pub(super) fn dead_letter(
         headers,
         delay: Duration::ZERO,
         priority: delivery.priority,
+        from_warren: delivery.from_warren,
     }
 }
 
@@ -104,6 +105,7 @@ fn publish(
         headers,
         delay,
         priority: delivery.priority,
+        from_warren: delivery.from_warren,
     }
 }
 

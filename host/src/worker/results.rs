@@ -21,6 +21,7 @@ use warren_plugin_api::{
 
 use super::{
     attempt::{Attempt, Ending, lighten},
+    put_back::PutBack,
     replay::{Replay, Round},
     spool::{Spool, Spooling, WhenFull},
     stats::WorkerStats,
@@ -161,6 +162,7 @@ pub(super) struct ResultWriter {
     stats: WorkerStats,
     state: StoreState,
     inbox: UnboundedReceiver<Entry>,
+    put_back: PutBack,
     /// To be written next.
     ready: Vec<Entry>,
     /// The spool had no room for these: offered again, with their messages unanswered.
@@ -206,6 +208,7 @@ impl ResultWriter {
         let replay = Replay::new(store.clone(), announcer.clone(), Arc::clone(&spool));
         let replay = Some(replay);
         let writer = Self {
+            put_back: PutBack::begin(store.clone()),
             store,
             announcer,
             worker,
@@ -227,7 +230,7 @@ impl ResultWriter {
     }
 
     /// Runs until every sender is gone and everything is stored or spooled; then offers what is
-    /// spooled to the store for the last time, and returns how many records are left.
+    /// spooled to the store for the last time, and returns how many records are left there.
     pub(super) async fn run(mut self) -> usize {
         let mut open = true;
         loop {
@@ -400,6 +403,9 @@ impl ResultWriter {
                 Ok(WriteOutcome::Written | WriteOutcome::Stale) => {
                     // Stale too: it may be what this worker wrote and never heard of.
                     stored += u64::from(ended.ending.is_some());
+                    if ended.attempt.may_be_written_over && ended.is_end_of_job() {
+                        self.put_back.watch(ended.record(&self.worker));
+                    }
                     if announces && ended.is_end_of_job() {
                         to_announce.push(ended.attempt.job_id.clone());
                     }
@@ -537,6 +543,7 @@ impl ResultWriter {
             ended.ending = None;
             ended.answer();
         }
+        self.put_back.finish().await;
         self.spool.len()
     }
 }

@@ -106,6 +106,10 @@ impl TestStore {
             .insert(record.job_id.clone(), record);
     }
 
+    pub(super) fn remove(&self, job_id: &str) {
+        self.shared.records.lock().unwrap().remove(job_id);
+    }
+
     /// The statuses of `job_id` in the order in which they were stored.
     pub(super) fn history(&self, job_id: &str) -> Vec<Status> {
         let log = self.shared.log.lock().unwrap();

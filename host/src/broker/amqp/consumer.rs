@@ -266,6 +266,7 @@ pub(super) fn into_delivery(
         queue,
         headers: convert::headers(&delivery.properties),
         priority: delivery.properties.priority().unwrap_or_default(),
+        from_warren: convert::is_from_warren(&delivery.properties),
         body: delivery.data.into(),
         redelivered: delivery.redelivered,
         acker: Acker::new(

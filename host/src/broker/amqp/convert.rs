@@ -9,13 +9,18 @@ use super::header_room::{Table, fitted};
 use crate::broker::{HeaderValue, Headers, Publish};
 
 const PERSISTENT: u8 = 2;
+/// The `app_id` of messages whose jobs a Warren client made.
+const WARREN: &str = "warren";
 const LONGEST_NAME: usize = 255;
 
 /// The properties of a message to be sent in frames of `frame_max` bytes.
 pub(super) fn properties(publish: &Publish, frame_max: u32) -> BasicProperties {
-    let properties = BasicProperties::default()
+    let mut properties = BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
         .with_priority(publish.priority);
+    if publish.from_warren {
+        properties = properties.with_app_id(ShortString::from(WARREN));
+    }
     fitted(properties, to_table(&publish.headers), frame_max)
 }
 
@@ -39,6 +44,14 @@ fn to_value(value: &HeaderValue) -> AMQPValue {
         HeaderValue::Bool(flag) => AMQPValue::Boolean(*flag),
         HeaderValue::Float(number) => AMQPValue::Double(*number),
     }
+}
+
+/// Whether a Warren client made the job of a message that was received.
+pub(super) fn is_from_warren(properties: &BasicProperties) -> bool {
+    properties
+        .app_id()
+        .as_ref()
+        .is_some_and(|id| id.as_str() == WARREN)
 }
 
 /// The headers of a message that was received.

@@ -285,6 +285,7 @@ fn as_new(message: JobMessage, delivery: &Delivery, link: &Link) -> Publish {
         headers,
         delay: Duration::ZERO,
         priority: delivery.priority,
+        from_warren: true,
     }
 }
 

@@ -118,6 +118,7 @@ fn attempt(id: &str) -> Arc<Attempt> {
         number: 1,
         enqueued_at: Some(Timestamp::now()),
         started_at: Some(Timestamp::now()),
+        may_be_written_over: false,
         result_ttl: Duration::from_secs(60),
         lost_runs: 0,
         replayed_from: None,

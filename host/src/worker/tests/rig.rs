@@ -125,6 +125,7 @@ impl Rig {
             headers,
             delay: Duration::ZERO,
             priority,
+            from_warren: true,
         };
         self.broker.publish(publish).await.unwrap();
     }
