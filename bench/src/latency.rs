@@ -30,6 +30,9 @@ use crate::{
 
 /// Samples that nobody counts, at the start of each round.
 const WARM_UP: u32 = 20;
+/// How long a worker has been there before anything is measured. In its first five seconds it asks
+/// the store about each job, which somebody may have cancelled before it was there to hear it.
+const SETTLED: Duration = Duration::from_secs(6);
 const WAIT_AT_MOST: Duration = Duration::from_secs(30);
 
 /// Measures `--rounds` rounds of `--samples` jobs on each side.
@@ -256,6 +259,7 @@ impl<'a> WarrenRig<'a> {
             plugins::open_guarded(StoreKind::Redis, servers).await?,
         );
         let worker = tokio::spawn(worker.run(shutdown.clone()));
+        tokio::time::sleep(SETTLED).await;
         Ok(Self {
             servers,
             client,

@@ -8,7 +8,7 @@ use abi_stable::{sabi_trait::TD_Opaque, std_types::RBox};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Status, Text,
+    Record, Status, Text,
     abi::{
         callback::{AbiHost_TO, AbiSink_TO, HostObject, LogFn, SharedSink, SinkFns, SinkObject},
         record::status_to_abi,
@@ -117,6 +117,8 @@ pub struct Completion {
     pub job_id: Text,
     /// How it ended: a terminal status.
     pub status: Status,
+    /// Its record, as a read would return it, where the store sends it along.
+    pub record: Option<Box<Record>>,
 }
 
 /// Takes a store's announcements of ended jobs to the host.
@@ -131,7 +133,22 @@ impl CompletionSink {
         ready: impl Fn() + Send + Sync + 'static,
         completed: impl Fn(Completion) + Send + Sync + 'static,
     ) -> Self {
-        let sink = AbiSink_TO::from_ptr(RBox::new(SinkFns { ready, completed }), TD_Opaque);
+        Self::with_records(ready, |_| false, completed)
+    }
+
+    /// As [`new`](Self::new), with the records of those jobs that `wants_record` names by their
+    /// ids, where the store has them at hand.
+    pub fn with_records(
+        ready: impl Fn() + Send + Sync + 'static,
+        wants_record: impl Fn(&str) -> bool + Send + Sync + 'static,
+        completed: impl Fn(Completion) + Send + Sync + 'static,
+    ) -> Self {
+        let fns = SinkFns {
+            ready,
+            wants_record,
+            completed,
+        };
+        let sink = AbiSink_TO::from_ptr(RBox::new(fns), TD_Opaque);
         Self {
             sink: Arc::new(sink),
         }
@@ -155,6 +172,18 @@ impl CompletionSink {
     /// Announces that a job ended. Does not block.
     pub fn completed(&self, job_id: Text, status: Status) {
         self.sink.completed(job_id, status_to_abi(status));
+    }
+
+    /// Whether somebody waits for this job who would read its record next. A store that has the
+    /// record at hand answers with [`completed_with`](Self::completed_with). Does not block.
+    pub fn wants_record(&self, job_id: &str) -> bool {
+        self.sink.wants_record(job_id.into())
+    }
+
+    /// Announces that a job ended, and sends the record that a read would return now. Does not
+    /// block.
+    pub fn completed_with(&self, record: Record) {
+        self.sink.completed_with(record.into());
     }
 }
 

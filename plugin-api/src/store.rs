@@ -189,6 +189,8 @@ pub trait ResultStore: Sized + Send + Sync + 'static {
 
     /// Announces through `sink` every job whose stored status becomes terminal, from any process,
     /// until the future is dropped. Calls [`CompletionSink::ready`] once announcements flow.
+    /// A store that has an ended job's record at hand asks [`CompletionSink::wants_record`] and
+    /// sends it along, which saves the host a read.
     ///
     /// # Errors
     /// [`Unsupported`](crate::ErrorClass::Unsupported) without the capability;

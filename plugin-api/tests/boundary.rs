@@ -99,6 +99,11 @@ impl ResultStore for Contrary {
     async fn subscribe(&self, sink: CompletionSink) -> StoreResult<()> {
         sink.ready();
         sink.completed("job".into(), Status::Completed);
+        for job_id in ["wanted", "other"] {
+            if sink.wants_record(job_id) {
+                sink.completed_with(whole_record(job_id));
+            }
+        }
         pending().await
     }
 }
@@ -243,6 +248,24 @@ async fn completions_reach_the_sink() {
         (completion.job_id.as_str(), completion.status),
         ("job", Status::Completed)
     );
+    subscription.abort();
+}
+
+#[tokio::test]
+async fn records_reach_a_sink_that_wants_them() {
+    quiet();
+    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+    let sink = CompletionSink::with_records(
+        || {},
+        |job_id| job_id == "wanted",
+        move |completion| drop(sender.send(completion)),
+    );
+    let store = store();
+    let subscription = tokio::spawn(async move { store.subscribe(sink).await });
+    assert_eq!(receiver.recv().await.unwrap().record, None);
+    let completion = receiver.recv().await.unwrap();
+    assert_eq!(completion.job_id, "wanted");
+    assert_eq!(completion.record.as_deref(), Some(&whole_record("wanted")));
     subscription.abort();
 }
 

@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 use warren_plugin_api::{
-    Completion, CompletionSink, ErrorClass, Record, Status, StoreResult, Text, WriteMode,
+    Completion, CompletionSink, ErrorClass, Payload, Record, Status, StoreResult, Text, WriteMode,
 };
 
 use crate::{
     case::{Case, case},
     context::Context,
-    expect::{Checked, Failure, ensure, expect_class, expect_eq},
+    expect::{Checked, Failure, ensure, expect_class, expect_eq, expect_record},
     handle::Handle,
     records::{full, with_mode},
 };
@@ -24,6 +24,12 @@ pub(crate) const CASES: &[Case] = &[
     case!("push", every_subscriber_is_told, ["RS-104"], [Push]),
     case!("push", a_dropped_subscription_is_silent, ["RS-105"], [Push]),
     case!("push", closing_ends_a_subscription, ["RS-106"], [Push]),
+    case!(
+        "push",
+        a_record_comes_along_as_it_is_stored,
+        ["RS-107"],
+        [Push]
+    ),
 ];
 
 /// How long an announcement may take before it counts as lost.
@@ -39,10 +45,11 @@ impl Subscription {
     async fn start(store: &Handle) -> Checked<Self> {
         let (ready_sender, mut ready) = unbounded_channel();
         let (sender, announced) = unbounded_channel();
-        let sink = CompletionSink::new(
+        let sink = CompletionSink::with_records(
             move || {
                 let _ = ready_sender.send(());
             },
+            |_| true,
             move |completion| drop(sender.send(completion)),
         );
         let object = store.raw().clone();
@@ -307,4 +314,29 @@ async fn closing_ends_a_subscription(context: &Context) -> Checked {
             "a subscription whose store is closed: expected its end within {PATIENCE:?}, found none"
         ))),
     }
+}
+
+async fn a_record_comes_along_as_it_is_stored(context: &Context) -> Checked {
+    let mut subscription = Subscription::start(&context.store).await?;
+    let mut single = ended(context, Status::Completed);
+    single.result = Payload::from(format!("\"{}\"", "x".repeat(8 * 1024)));
+    context.store.written(single.clone()).await?;
+    let mut written = vec![single];
+    written.extend((0..context.scaled(50, 300)).map(|_| ended(context, Status::Failed)));
+    context.store.all_written(&written[1..]).await?;
+    let mut left: BTreeMap<Text, Record> = written
+        .into_iter()
+        .map(|record| (record.job_id.clone(), record))
+        .collect();
+    while !left.is_empty() {
+        let completion = subscription.next("an ending").await?;
+        let Some(stored) = left.remove(&completion.job_id) else {
+            continue;
+        };
+        if let Some(record) = completion.record {
+            expect_record("what came along", Some(&record), &stored)?;
+        }
+    }
+    subscription.end();
+    Ok(())
 }

@@ -134,6 +134,7 @@ defects! {
     AnnouncesEarly => ["push::an_announced_ending_can_be_read"],
     OneSubscriber => ["push::every_subscriber_is_told"],
     NeverUnsubscribes => ["push::a_dropped_subscription_is_silent"],
+    AnnouncesWithoutTheResult => ["push::a_record_comes_along_as_it_is_stored"],
     SubscriptionStays => ["push::closing_ends_a_subscription"],
 
     // Limits and errors.

@@ -8,8 +8,8 @@ use std::{
 
 use tokio::sync::watch;
 use warren_plugin_api::{
-    BatchResult, Capabilities, CompletionSink, Cursor, Filter, Health, HostContext, Page, Record,
-    ResultStore, ScanOrder, Stats, Status, StoreError, StoreResult, Text, Timestamp, Write,
+    BatchResult, Capabilities, CompletionSink, Cursor, Filter, Health, HostContext, Page, Payload,
+    Record, ResultStore, ScanOrder, Stats, Status, StoreError, StoreResult, Text, Timestamp, Write,
     WriteMode, WriteOutcome,
 };
 
@@ -309,7 +309,15 @@ impl MapStore {
             if self.has(Defect::AnnouncesToItself) && subscriber.handle != self.handle {
                 continue;
             }
-            subscriber.sink.completed(record.job_id.clone(), status);
+            if self.has(Defect::AnnouncesWithoutTheResult) {
+                let poor = Record {
+                    result: Payload::empty(),
+                    ..record.clone()
+                };
+                subscriber.sink.completed_with(poor);
+            } else {
+                subscriber.sink.completed(record.job_id.clone(), status);
+            }
         }
     }
 

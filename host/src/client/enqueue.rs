@@ -1,6 +1,7 @@
 //! Sending jobs: the record first, then the message, so that nobody who knows the id ever finds
-//! nothing. Only where nobody else can know the id are both on their way at once; a fast worker's
-//! result is not overwritten then, since the record of an earlier state is refused as stale.
+//! nothing. Only where nobody else can know the id does the message go first, and the record follows
+//! unless the job has ended meanwhile; a fast worker's result is not overwritten, since the record
+//! of an earlier state is refused as stale.
 
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use crate::{
 const PORTION: usize = 128;
 /// Portions that may be on their way at once: each message is copied for its frames.
 const PORTIONS_UNDER_WAY: usize = 8;
+/// How long a job that is waited for has to end before its `queued` record is written.
+const RECORDED_AFTER: Duration = Duration::from_millis(2);
 
 /// A job that was sent, or that existed and was to be kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +56,8 @@ impl Client {
     ///
     /// Sooner than [`enqueue`](Self::enqueue) and then [`wait`](Self::wait): the broker's
     /// confirmation is not waited for once the job has ended, which tells the same, and a job
-    /// whose id was not chosen by the caller is recorded while its message is on its way.
+    /// whose id was not chosen by the caller is recorded as `queued` only when it has not ended
+    /// within 2 ms.
     ///
     /// # Errors
     /// The job was not sent, or has not ended within `timeout`.
@@ -282,8 +286,10 @@ impl Client {
         answers
     }
 
-    /// Writes the record of a job whose sending does not depend on it.
+    /// Writes the record of a job whose sending does not depend on it, unless the job ends first:
+    /// then nobody waits for this any more.
     async fn record_unasked(&self, write: Write) {
+        tokio::time::sleep(RECORDED_AFTER).await;
         let job_id = write.record.job_id.clone();
         if let Err(error) = self.recorder.put(write).await {
             warn_of_unrecorded(&job_id, &error);

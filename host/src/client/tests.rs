@@ -30,6 +30,8 @@ struct Announcing {
     records: Arc<Mutex<HashMap<Text, Record>>>,
     sinks: Arc<Mutex<Vec<CompletionSink>>>,
     reads: Arc<AtomicUsize>,
+    /// Announces ends with their records.
+    sends_records: Arc<AtomicBool>,
     /// Never answers writes of `queued` records.
     hangs_when_queued: Arc<AtomicBool>,
 }
@@ -60,12 +62,16 @@ impl ResultStore for Announcing {
         if is_stale {
             return Ok(WriteOutcome::Stale);
         }
-        let (job_id, status) = (record.job_id.clone(), record.status);
-        records.insert(job_id.clone(), record);
+        records.insert(record.job_id.clone(), record.clone());
         drop(records);
-        if status.is_terminal() {
+        if record.status.is_terminal() {
+            let sends_records = self.sends_records.load(Ordering::Relaxed);
             for sink in self.sinks.lock().unwrap().iter() {
-                sink.completed(job_id.clone(), status);
+                if sends_records && sink.wants_record(&record.job_id) {
+                    sink.completed_with(record.clone());
+                } else {
+                    sink.completed(record.job_id.clone(), record.status);
+                }
             }
         }
         Ok(WriteOutcome::Written)
@@ -145,7 +151,17 @@ impl Rig {
 
 #[tokio::test]
 async fn a_job_that_is_run_is_read_once_when_its_end_is_announced() {
+    reads_of_a_job_that_is_run_come_to(1, Rig::new().await).await;
+}
+
+#[tokio::test]
+async fn a_job_whose_record_comes_with_its_end_is_not_read() {
     let rig = Rig::new().await;
+    rig.store.sends_records.store(true, Ordering::Relaxed);
+    reads_of_a_job_that_is_run_come_to(0, rig).await;
+}
+
+async fn reads_of_a_job_that_is_run_come_to(expected: usize, rig: Rig) {
     rig.start_worker();
     // The first ones bring the subscriptions up, each of which looks once for what it has missed.
     let mut reads = 0;
@@ -157,11 +173,65 @@ async fn a_job_that_is_run_is_read_once_when_its_end_is_announced() {
             (Status::Completed, &b"8"[..])
         );
         reads = rig.store.reads.load(Ordering::Relaxed);
-        if reads == 1 {
+        if reads == expected {
             break;
         }
     }
-    assert_eq!(reads, 1);
+    assert_eq!(reads, expected);
+    rig.shutdown.stop_now();
+}
+
+#[tokio::test]
+async fn a_record_that_came_along_is_not_believed_when_the_job_was_sent_again() {
+    let rig = Rig::new().await;
+    rig.store.sends_records.store(true, Ordering::Relaxed);
+    let record = |status, attempt| Record {
+        job_id: "mine".into(),
+        status,
+        attempt,
+        ..Record::default()
+    };
+    let put = async |record: Record, mode| {
+        let write = Write { record, mode };
+        assert_eq!(rig.store.put(write).await, Ok(WriteOutcome::Written));
+    };
+    put(record(Status::InProgress, 1), WriteMode::Always).await;
+    // Keeps the place in which what came along is kept.
+    let mut first = Box::pin(rig.client.wait("mine", PATIENCE));
+    assert!(futures_util::poll!(&mut first).is_pending());
+    while rig.store.sinks.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    put(record(Status::Failed, 1), WriteMode::Always).await;
+    put(record(Status::Queued, 1), WriteMode::Always).await;
+    let second = rig.client.wait("mine", PATIENCE);
+    let end = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        put(record(Status::Completed, 1), WriteMode::Always).await;
+    };
+    let (ended, ()) = tokio::join!(second, end);
+    assert_eq!(ended.unwrap().status, Status::Completed);
+}
+
+#[tokio::test]
+async fn a_job_that_ends_at_once_is_not_recorded_before_and_any_other_is() {
+    let rig = Rig::new().await;
+    let ended = rig
+        .client
+        .run(rig.request(), Duration::from_millis(100))
+        .await;
+    assert!(matches!(
+        ended,
+        Err(RunError::Wait(WaitError::Timeout { .. }))
+    ));
+    let records = std::mem::take(&mut *rig.store.records.lock().unwrap());
+    let statuses: Vec<Status> = records.values().map(|record| record.status).collect();
+    assert_eq!(statuses, [Status::Queued]);
+
+    rig.store.hangs_when_queued.store(true, Ordering::Relaxed);
+    rig.start_worker();
+    let record = rig.client.run(rig.request(), PATIENCE).await.unwrap();
+    assert_eq!(record.status, Status::Completed);
     rig.shutdown.stop_now();
 }
 

@@ -10,7 +10,10 @@ use abi_stable::{
     std_types::{RBox, RStr},
 };
 
-use crate::{Completion, LogLevel, Text, abi::record::status_from_abi};
+use crate::{
+    Completion, LogLevel, Record, Text,
+    abi::record::{AbiRecord, status_from_abi},
+};
 
 /// The host as it crosses the boundary.
 pub(crate) type HostObject = AbiHost_TO<RBox<()>>;
@@ -32,6 +35,18 @@ pub(crate) trait AbiSink: Send + Sync + 'static {
     /// A job ended.
     #[sabi(last_prefix_field)]
     fn completed(&self, job_id: Text, status: u8);
+
+    /// Whether the job's record is wanted with the word that it ended. Since contract 1.1.
+    fn wants_record(&self, job_id: RStr<'_>) -> bool {
+        let _ = job_id;
+        false
+    }
+
+    /// A job ended, with this record. Since contract 1.1.
+    fn completed_with(&self, record: AbiRecord) {
+        let (job_id, status) = record.id_and_status();
+        self.completed(job_id, status);
+    }
 }
 
 /// The host's side of [`AbiHost`]: a panic in the host's logger must not unwind into a plugin.
@@ -45,14 +60,16 @@ impl<F: Fn(LogLevel, &str, &str) + Send + Sync + 'static> AbiHost for LogFn<F> {
 }
 
 /// The host's side of [`AbiSink`].
-pub(crate) struct SinkFns<R, C> {
+pub(crate) struct SinkFns<R, W, C> {
     pub(crate) ready: R,
+    pub(crate) wants_record: W,
     pub(crate) completed: C,
 }
 
-impl<R, C> AbiSink for SinkFns<R, C>
+impl<R, W, C> AbiSink for SinkFns<R, W, C>
 where
     R: Fn() + Send + Sync + 'static,
+    W: Fn(&str) -> bool + Send + Sync + 'static,
     C: Fn(Completion) + Send + Sync + 'static,
 {
     fn ready(&self) {
@@ -63,8 +80,29 @@ where
         let Ok(status) = status_from_abi(status) else {
             return;
         };
-        let call = || (self.completed)(Completion { job_id, status });
-        let _ = catch_unwind(AssertUnwindSafe(call));
+        let completion = Completion {
+            job_id,
+            status,
+            record: None,
+        };
+        let _ = catch_unwind(AssertUnwindSafe(|| (self.completed)(completion)));
+    }
+
+    fn wants_record(&self, job_id: RStr<'_>) -> bool {
+        let call = || (self.wants_record)(job_id.as_str());
+        catch_unwind(AssertUnwindSafe(call)).unwrap_or(false)
+    }
+
+    fn completed_with(&self, record: AbiRecord) {
+        let Ok(record) = Record::try_from(record) else {
+            return;
+        };
+        let completion = Completion {
+            job_id: record.job_id.clone(),
+            status: record.status,
+            record: Some(Box::new(record)),
+        };
+        let _ = catch_unwind(AssertUnwindSafe(|| (self.completed)(completion)));
     }
 }
 
@@ -89,5 +127,13 @@ impl AbiSink for SharedSink {
 
     fn completed(&self, job_id: Text, status: u8) {
         self.0.completed(job_id, status);
+    }
+
+    fn wants_record(&self, job_id: RStr<'_>) -> bool {
+        self.0.wants_record(job_id)
+    }
+
+    fn completed_with(&self, record: AbiRecord) {
+        self.0.completed_with(record);
     }
 }

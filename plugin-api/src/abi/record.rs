@@ -38,6 +38,12 @@ pub struct AbiRecord {
     extra: RVec<Tuple2<Text, Payload>>,
 }
 
+impl AbiRecord {
+    pub(crate) fn id_and_status(self) -> (Text, u8) {
+        (self.job_id, self.status)
+    }
+}
+
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct AbiWrite {

@@ -11,7 +11,8 @@ use warren_plugin_api::{
 
 use crate::{
     cleanup::remove_expired, config::RedisConfig, connection::Connections, health, keys::Keys,
-    read::Reader, scan::Scanner, script::Scripts, subscribe, warn_once::WarnOnce, write::Writer,
+    read::Reader, scan::Scanner, script::Scripts, subscribe::Listener, warn_once::WarnOnce,
+    write::Writer,
 };
 
 /// Keeps records on a Redis server, where rabbitmq-arq reads and writes them too.
@@ -138,9 +139,13 @@ impl ResultStore for RedisStore {
     }
 
     async fn subscribe(&self, sink: CompletionSink) -> StoreResult<()> {
-        let mut closed = self.closed.subscribe();
-        let address = self.connections.address();
-        subscribe::listen(address, &self.config, &self.keys, &mut closed, &sink).await
+        let listener = Listener {
+            address: self.connections.address().clone(),
+            config: self.config.clone(),
+            keys: self.keys.clone(),
+            closed: self.closed.subscribe(),
+        };
+        listener.listen(sink).await
     }
 
     async fn close(&self) -> StoreResult<()> {

@@ -8,9 +8,7 @@ use std::{
 
 use rusqlite::Connection;
 use tokio::sync::mpsc;
-use warren_plugin_api::{
-    Completion, CompletionSink, HostContext, Status, StoreError, StoreResult, Text,
-};
+use warren_plugin_api::{CompletionSink, HostContext, Status, StoreError, StoreResult, Text};
 
 use crate::{
     config::Settings,
@@ -73,7 +71,7 @@ impl Bell {
 /// What the thread of a subscription has to say.
 enum News {
     Ready,
-    Endings(Vec<Completion>),
+    Endings(Jobs),
     Failed(StoreError),
 }
 
@@ -104,7 +102,7 @@ pub(crate) async fn listen(
         match news {
             News::Ready => sink.ready(),
             News::Endings(endings) => {
-                for Completion { job_id, status } in endings {
+                for (job_id, status) in endings {
                     sink.completed(job_id, status);
                 }
             }
@@ -193,17 +191,14 @@ fn latest(connection: &Connection) -> rusqlite::Result<i64> {
         .query_row([], |row| row.get(0))
 }
 
-type Jobs = Vec<Completion>;
+/// Jobs that have ended, and how.
+type Jobs = Vec<(Text, Status)>;
 
 fn endings(connection: &Connection, last: i64) -> rusqlite::Result<Vec<(i64, Jobs)>> {
     let sql = "SELECT number, jobs FROM endings WHERE number > ?1 ORDER BY number LIMIT ?2";
     let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map((last, ROWS_AT_ONCE), |row| {
-        let jobs: Vec<(Text, Status)> = row::packed(row, 1)?;
-        let jobs = jobs
-            .into_iter()
-            .map(|(job_id, status)| Completion { job_id, status });
-        Ok((row.get(0)?, jobs.collect()))
+        Ok((row.get(0)?, row::packed(row, 1)?))
     })?;
     rows.collect()
 }

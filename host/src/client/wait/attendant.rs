@@ -244,10 +244,11 @@ fn subscribe(store: Store, table: Table) -> UnboundedReceiver<StoreChange> {
 
 async fn keep_subscribed(store: Store, table: Table, changes: UnboundedSender<StoreChange>) {
     loop {
-        let (up, woken) = (changes.clone(), table.clone());
-        let sink = CompletionSink::new(
+        let (up, asked, woken) = (changes.clone(), table.clone(), table.clone());
+        let sink = CompletionSink::with_records(
             move || drop(up.send(StoreChange::Up)),
-            move |completion| woken.wake(vec![completion.job_id]),
+            move |job_id| asked.is_waited_for(job_id),
+            move |completion| woken.wake_with(completion),
         );
         let ended = tokio::select! {
             ended = store.subscribe(sink) => ended,

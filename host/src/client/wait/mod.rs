@@ -2,8 +2,9 @@
 //!
 //! Who waits is told: by the store where it announces what has ended, else over the broker, by
 //! whoever stored the end. Each waiter subscribes, then reads, then waits, so that an end at any
-//! time in between is not missed; and a word is only a reason to read again. What a lost word
-//! would have told is found by a slow look at all jobs that are waited for, many in one call.
+//! time in between is not missed; and a word is only a reason to read again, unless the store sends
+//! the record along that a read would return. What a lost word would have told is found by a slow
+//! look at all jobs that are waited for, many in one call.
 
 mod attendant;
 mod completions;
@@ -321,11 +322,20 @@ impl Waiters {
                 None
             };
             tokio::select! {
-                () = changed => {}
+                () = changed => {
+                    if let Some(record) = place.told().filter(has_ended) {
+                        return Ok(record);
+                    }
+                }
                 () = until(look_again) => {}
             }
         }
     }
+}
+
+/// Whether a record that came with a word ends the wait by itself.
+fn has_ended(record: &Record) -> bool {
+    record.status.is_terminal() && !record.is_expired(Timestamp::now())
 }
 
 /// When one who waits reads for the first time.

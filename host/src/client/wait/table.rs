@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::sync::{Notify, broadcast, futures::Notified, watch};
-use warren_plugin_api::Text;
+use warren_plugin_api::{Completion, Record, Text};
 
 use crate::broker::Interest;
 
@@ -57,6 +57,8 @@ struct State {
 struct Entry {
     changed: Arc<Notify>,
     waiters: usize,
+    /// The record that came with the latest word.
+    told: Option<Box<Record>>,
 }
 
 impl Default for Table {
@@ -85,6 +87,7 @@ impl Table {
             .or_insert_with(|| Entry {
                 changed: Arc::default(),
                 waiters: 0,
+                told: None,
             });
         entry.waiters += 1;
         let changed = Arc::clone(&entry.changed);
@@ -114,11 +117,9 @@ impl Table {
 
     /// Wakes those who wait for these jobs.
     pub(super) fn wake(&self, job_ids: Vec<Text>) {
-        let state = self.inner.lock();
+        let mut state = self.inner.lock();
         for job_id in &job_ids {
-            if let Some(entry) = state.entries.get(job_id) {
-                entry.changed.notify_waiters();
-            }
+            state.wake(job_id, None);
         }
         let has_streams = state.streams > 0;
         drop(state);
@@ -126,6 +127,22 @@ impl Table {
             // The last one may have gone meanwhile.
             let _ = self.inner.streams.send(Word::Jobs(job_ids.into()));
         }
+    }
+
+    /// Wakes those who wait for a job that has ended, with its record where that came along.
+    pub(super) fn wake_with(&self, ended: Completion) {
+        let mut state = self.inner.lock();
+        state.wake(&ended.job_id, ended.record);
+        let has_streams = state.streams > 0;
+        drop(state);
+        if has_streams {
+            let _ = self.inner.streams.send(Word::Jobs([ended.job_id].into()));
+        }
+    }
+
+    /// Whether somebody waits for this job.
+    pub(super) fn is_waited_for(&self, job_id: &str) -> bool {
+        self.inner.lock().entries.contains_key(job_id)
     }
 
     /// Tells streams that words may have been missed before this.
@@ -194,6 +211,15 @@ impl Table {
     }
 }
 
+impl State {
+    fn wake(&mut self, job_id: &str, record: Option<Box<Record>>) {
+        if let Some(entry) = self.entries.get_mut(job_id) {
+            entry.told = record;
+            entry.changed.notify_waiters();
+        }
+    }
+}
+
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code that holds the lock can panic.
@@ -249,6 +275,12 @@ impl Place {
     /// Something became of the job. What happens before this is polled, or enabled, is not seen.
     pub(super) fn changed(&self) -> Notified<'_> {
         self.changed.notified()
+    }
+
+    /// The record that came with the latest word about the job.
+    pub(super) fn told(&self) -> Option<Record> {
+        let state = self.inner.lock();
+        state.entries.get(&self.job_id)?.told.as_deref().cloned()
     }
 }
 

@@ -13,6 +13,9 @@ local values, expiries = {}, {}
 local value_count, expiry_count, completed_count = 0, 0, 0
 local listed, expiring, members, kept_until = {}, {}, {}, {}
 local failure
+-- Small records go along with the word that a job has ended: who waits for it need not read it.
+local MAX_TOLD, MAX_TOLD_TOGETHER = 4096, 32768
+local told_bytes = 0
 local staged = ARGV[5 + (#KEYS - 2) / 3 * 5]
 
 local function replaces(letter, attempt, old_letter, old_attempt)
@@ -93,13 +96,21 @@ for number = 0, (#KEYS - 2) / 3 - 1 do
   else
     outcomes[number + 1] = '1'
     local word = WORD[letter]
+    local gone = has_expired(expires)
     if RANK[letter] == 3 then
       local at = completed_count
       completed[at + 1], completed[at + 2], completed[at + 3] = word, ':', sub(mode, 2)
-      completed[at + 4], completed[at + 5] = ':', id
-      completed_count = at + 5
+      completed[at + 4], completed[at + 5], completed[at + 6] = ':', id, ':'
+      completed_count = at + 6
+      if not (gone or staged) and #json <= MAX_TOLD and told_bytes + #json <= MAX_TOLD_TOGETHER then
+        completed[at + 7], completed[at + 8], completed[at + 9] = #json, ':', json
+        completed_count = at + 9
+        told_bytes = told_bytes + #json
+      else
+        completed[at + 7] = '0:'
+        completed_count = at + 7
+      end
     end
-    local gone = has_expired(expires)
     -- With the quote that ends them, or one may be the beginning of the other.
     local same = ours and sub(head, INDEX_AT, index_end + 1) == sub(json, INDEX_AT, index_end + 1)
     local index = not same and unquote(sub(json, INDEX_AT, index_end))

@@ -321,13 +321,17 @@ impl ResultStore for Tiered {
 
     async fn subscribe(&self, sink: CompletionSink) -> StoreResult<()> {
         let fences = Arc::clone(&self.fences);
-        let (to, is_ready) = (sink.clone(), sink);
+        let (to, is_ready, wants) = (sink.clone(), sink.clone(), sink);
         // Who is told of an ending must not read of an earlier one from the front.
-        let sink = CompletionSink::new(
+        let sink = CompletionSink::with_records(
             move || is_ready.ready(),
+            move |job_id| wants.wants_record(job_id),
             move |completion| {
                 fences.break_seal(&completion.job_id);
-                to.completed(completion.job_id, completion.status);
+                match completion.record {
+                    Some(record) => to.completed_with(*record),
+                    None => to.completed(completion.job_id, completion.status),
+                }
             },
         );
         let ended = self.back.store().subscribe(sink).await;
