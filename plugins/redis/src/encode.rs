@@ -20,8 +20,9 @@ pub(crate) fn encode(record: &Record, out: &mut Pieces) -> usize {
     let index_end = head(record, out);
     field(out, "job_id", |out| string(&record.job_id, out));
     field(out, "status", |out| string(record.status.as_str(), out));
+    let mut large = Vec::new();
     let result = Embedded::result(record);
-    field(out, "result", |out| result.json(out));
+    payload_field(out, "result", result, &mut large);
     field(out, "error", |out| {
         optional_string(record.error.as_ref(), out)
     });
@@ -37,17 +38,57 @@ pub(crate) fn encode(record: &Record, out: &mut Pieces) -> usize {
     field(out, "queue_name", |out| string(&record.queue, out));
     field(out, "function_name", |out| string(&record.function, out));
     let args = Embedded::container(&record.args, b'[', "[]");
-    field(out, "args", |out| args.json(out));
+    payload_field(out, "args", args, &mut large);
     let kwargs = Embedded::container(&record.kwargs, b'{', "{}");
-    field(out, "kwargs", |out| kwargs.json(out));
+    payload_field(out, "kwargs", kwargs, &mut large);
     out.extend_from_slice(b"\"warren_exact\":{");
     exact(record, out);
     raw(
         [("args", args), ("kwargs", kwargs), ("result", result)],
         out,
     );
+    places(&large, out);
     out.extend_from_slice(b"}}");
     index_end
+}
+
+/// Payloads from this size on are found by their places, and not by reading the JSON.
+pub(crate) const LARGE: usize = 64 * 1024;
+/// Before the places of large payloads, which are the last that a record says.
+pub(crate) const PLACES: &[u8] = b",\"large\":";
+
+/// A payload under the key that Python reads, and where it stands if it is large.
+fn payload_field(
+    out: &mut Pieces,
+    name: &'static str,
+    embedded: Embedded<'_>,
+    large: &mut Vec<(&'static str, usize, usize)>,
+) {
+    field(out, name, |out| {
+        let start = out.len();
+        embedded.json(out);
+        let length = out.len() - start;
+        if length >= LARGE {
+            large.push((name, start, length));
+        }
+    });
+}
+
+/// Name, place and length of each large payload.
+fn places(large: &[(&str, usize, usize)], out: &mut Pieces) {
+    let mut separator: &[u8] = b"[";
+    for (name, start, length) in large {
+        if separator == b"[" {
+            out.extend_from_slice(PLACES);
+        }
+        out.extend_from_slice(separator);
+        let place = format!("[\"{name}\",{start},{length}]");
+        out.extend_from_slice(place.as_bytes());
+        separator = b",";
+    }
+    if !large.is_empty() {
+        out.push(b']');
+    }
 }
 
 /// Bytes of what is copied into the JSON.
