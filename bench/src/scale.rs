@@ -337,10 +337,11 @@ async fn result_sizes(options: &Options, servers: &Servers) -> Result<Vec<Measur
         result[0] = b'"';
         result[bytes - 1] = b'"';
         let result = Payload::from(result);
-        for _ in 0..options.rounds() {
+        for round in 0..options.rounds() {
             let began = Instant::now();
             for number in 0..times {
-                let key = format!("{}:size:{number}", servers.key_prefix());
+                // A new one, as a job's id is: memory that a key has already costs the server less.
+                let key = format!("{}:size:{bytes}:{round}:{number}", servers.key_prefix());
                 let () = redis.set_ex(&key, &*result, 3_600).await?;
                 let back: Vec<u8> = redis.get(&key).await?;
                 ensure("bytes that came back", back.len(), bytes)?;

@@ -1,7 +1,7 @@
 //! Sending jobs: the record first, then the message, so that nobody who knows the id ever finds
-//! nothing. Only where nobody else can know the id does the message go first, and the record follows
-//! unless the job has ended meanwhile; a fast worker's result is not overwritten, since the record
-//! of an earlier state is refused as stale.
+//! nothing. Only where nobody else can know the id yet are both on their way at once, or the record
+//! follows unless the job has ended meanwhile; a fast worker's result is not overwritten then, since
+//! the record of an earlier state is refused as stale.
 
 use std::time::Duration;
 
@@ -36,7 +36,8 @@ pub struct Enqueued {
 }
 
 impl Client {
-    /// Sends a job. It is in the store as `queued` before the broker has it.
+    /// Sends a job. It is in the store as `queued` when the call returns; under an id that the
+    /// caller has chosen it is there before the broker has the message.
     ///
     /// # Errors
     /// The job was not sent.
@@ -44,7 +45,11 @@ impl Client {
     /// # Cancel safety
     /// A dropped call may have sent the job, or have left only a `queued` record behind.
     pub async fn enqueue(&self, request: JobRequest) -> Result<Enqueued, EnqueueError> {
-        let answer = self.enqueue_many(vec![request]).await.pop();
+        let mut jobs = self.prepare(&[request]).await;
+        if !may_be_sent_unrecorded(&jobs) {
+            self.record(&mut jobs).await;
+        }
+        let answer = self.send(jobs, Duration::ZERO).await.pop();
         answer.unwrap_or_else(|| {
             Err(EnqueueError::Store(StoreError::internal(
                 "no answer for a job",
@@ -66,14 +71,14 @@ impl Client {
     /// As [`enqueue`](Self::enqueue).
     pub async fn run(&self, request: JobRequest, timeout: Duration) -> Result<Record, RunError> {
         let mut jobs = self.prepare(&[request]).await;
-        if !matches!(&jobs[..], [Ok(job)] if job.has_id_of_its_own()) {
+        if !may_be_sent_unrecorded(&jobs) {
             self.record(&mut jobs).await;
         }
         let (job_id, exists) = match &jobs[..] {
             [Ok(job)] => (job.job_id.clone(), job.exists),
             _ => (Text::new(), true),
         };
-        let mut sending = std::pin::pin!(self.send(jobs));
+        let mut sending = std::pin::pin!(self.send(jobs, RECORDED_AFTER));
         if exists {
             check_sent(sending.await)?;
             return Ok(self.wait(&job_id, timeout).await?);
@@ -109,7 +114,7 @@ impl Client {
                     }
                 }
             }
-            sending.push_back(self.send(portion));
+            sending.push_back(self.send(portion, Duration::ZERO));
             if sending.len() >= PORTIONS_UNDER_WAY
                 && let Some(sent) = sending.next().await
             {
@@ -245,10 +250,12 @@ impl Client {
         }
     }
 
-    /// Sends jobs, and writes meanwhile the records that have not been written before.
+    /// Sends jobs, and writes meanwhile, or a while later, the records that have not been written
+    /// before.
     async fn send(
         &self,
         jobs: Vec<Result<Job, EnqueueError>>,
+        recorded_after: Duration,
     ) -> Vec<Result<Enqueued, EnqueueError>> {
         let mut publishes = Vec::with_capacity(jobs.len());
         let mut answers = Vec::with_capacity(jobs.len());
@@ -256,7 +263,7 @@ impl Client {
         let mut unwritten = Vec::new();
         for job in jobs {
             answers.push(job.map(|job| {
-                unwritten.extend(job.write);
+                unwritten.extend(job.write.map(|write| (answers.len(), write)));
                 if !job.exists {
                     queues.push((answers.len(), job.publish.queue.clone()));
                     publishes.push(job.publish);
@@ -268,13 +275,21 @@ impl Client {
                 }
             }));
         }
-        let recording = unwritten
-            .into_iter()
-            .map(|write| self.record_unasked(write));
-        let (sent, _) = tokio::join!(
-            self.broker.publish_many(publishes),
-            futures_util::future::join_all(recording)
-        );
+        let recording = async {
+            if !unwritten.is_empty() && !recorded_after.is_zero() {
+                tokio::time::sleep(recorded_after).await;
+            }
+            let recording = unwritten
+                .into_iter()
+                .map(async |(place, write)| (place, self.record_sent(write).await));
+            futures_util::future::join_all(recording).await
+        };
+        let (sent, recorded) = tokio::join!(self.broker.publish_many(publishes), recording);
+        for (place, recorded) in recorded {
+            if let (Ok(enqueued), Err(error)) = (&mut answers[place], recorded) {
+                enqueued.unrecorded = Some(error);
+            }
+        }
         for ((place, queue), sent) in queues.into_iter().zip(sent) {
             let Err(error) = sent else { continue };
             self.declared.remove(&queue);
@@ -286,14 +301,13 @@ impl Client {
         answers
     }
 
-    /// Writes the record of a job whose sending does not depend on it, unless the job ends first:
-    /// then nobody waits for this any more.
-    async fn record_unasked(&self, write: Write) {
-        tokio::time::sleep(RECORDED_AFTER).await;
+    /// Writes the record of a job whose sending does not depend on it.
+    async fn record_sent(&self, write: Write) -> Result<(), StoreError> {
         let job_id = write.record.job_id.clone();
-        if let Err(error) = self.recorder.put(write).await {
-            warn_of_unrecorded(&job_id, &error);
-        }
+        let recorded = self.recorder.put(write).await;
+        recorded
+            .map(drop)
+            .inspect_err(|error| warn_of_unrecorded(&job_id, error))
     }
 
     /// The job was not sent: its record must not say that it is queued.
@@ -304,6 +318,11 @@ impl Client {
             self.announcer.deleted(vec![job_id]);
         }
     }
+}
+
+/// Whether this is a job with a random id, which nobody else knows before it is sent.
+fn may_be_sent_unrecorded(jobs: &[Result<Job, EnqueueError>]) -> bool {
+    matches!(jobs, [Ok(job)] if job.mode == WriteMode::IfNewer)
 }
 
 fn check_sent(sent: Vec<Result<Enqueued, EnqueueError>>) -> Result<(), EnqueueError> {
@@ -333,13 +352,6 @@ struct Job {
     if_exists: IfExists,
     unrecorded: Option<StoreError>,
     exists: bool,
-}
-
-impl Job {
-    /// Whether its id is a random one, which nobody else knows before the job is sent.
-    fn has_id_of_its_own(&self) -> bool {
-        self.mode == WriteMode::IfNewer
-    }
 }
 
 fn headers(request: &JobRequest) -> Headers {
