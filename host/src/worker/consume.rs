@@ -13,7 +13,7 @@ use super::{
     Shutdown, Worker, WorkerError, WorkerReport,
     burst::BurstWatch,
     cleanup,
-    execute::execute,
+    execute::Job,
     hooks::StartupContext,
     live::{Ends, Phase},
     results::ResultWriter,
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     announcer::Announcer,
-    broker::{Consumer, Delivery, Settle},
+    broker::{Consumer, Settle},
 };
 
 /// How long interrupted jobs may take to let go before the worker ends without them.
@@ -192,7 +192,7 @@ async fn consume(shared: &Arc<Shared>, consumer: &mut Consumer, slots: &Arc<Sema
         if delivery.redelivered {
             shared.stats.0.redelivered.increment();
         }
-        tokio::spawn(run_in_slot(Arc::clone(shared), delivery, slot));
+        tokio::spawn(run_in_slot(Job::new(Arc::clone(shared), delivery), slot));
     }
 }
 
@@ -206,8 +206,8 @@ async fn must_stop(shared: &Shared, burst_deadline: Option<Instant>) -> Stop {
     }
 }
 
-async fn run_in_slot(shared: Arc<Shared>, delivery: Delivery, slot: OwnedSemaphorePermit) {
-    execute(shared, delivery).await;
+async fn run_in_slot(job: Box<Job>, slot: OwnedSemaphorePermit) {
+    job.execute().await;
     drop(slot);
 }
 

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{FutureExt, future::BoxFuture};
 use tokio::time::Instant;
 use tracing::Instrument;
 use warren_plugin_api::{Status, Text, Timestamp, Write};
@@ -23,51 +24,15 @@ use super::{
 };
 use crate::{
     broker::{Acker, Delivery, Publish, Settle},
-    job::{JobHeaders, JobMessage, UnreadableMessage, attempt},
+    job::{JobHeaders, JobId, JobMessage, UnreadableMessage, attempt},
 };
-
-/// Handles `delivery` and answers it; the answer may come later, from the result writer.
-pub(super) async fn execute(shared: Arc<Shared>, delivery: Delivery) {
-    let now = Timestamp::now();
-    let headers = delivery.headers.of_job();
-    match JobMessage::parse_limited(&delivery.body, now, shared.options.max_body_bytes) {
-        Ok(message) => {
-            let number = attempt(message.job_try, &headers);
-            let span = tracing::info_span!(
-                "job",
-                job_id = message.job_id.as_str(),
-                function = message.function.as_str(),
-                queue = delivery.queue.as_str(),
-                attempt = number,
-            );
-            let job = Box::new(Job {
-                shared,
-                delivery,
-                headers,
-                number,
-                received: now,
-            });
-            job.handle(Box::new(message)).instrument(span).await;
-        }
-        Err(unreadable) => {
-            let number = attempt(1, &headers);
-            let job = Box::new(Job {
-                shared,
-                delivery,
-                headers,
-                number,
-                received: now,
-            });
-            Box::pin(job.refuse(unreadable)).await;
-        }
-    }
-}
 
 /// A delivery that is being handled.
 ///
 /// Boxed, like its message and like what seldom happens to it: a job's future is copied whole when
-/// its task is spawned, and each layer of it has room for what it is given.
-struct Job {
+/// its task is spawned, stays as long as the job runs, and each layer of it has room for what it is
+/// given.
+pub(super) struct Job {
     shared: Arc<Shared>,
     delivery: Delivery,
     headers: JobHeaders,
@@ -76,15 +41,50 @@ struct Job {
 }
 
 impl Job {
-    async fn handle(self: Box<Self>, message: Box<JobMessage>) {
-        let shared = &self.shared;
-        let redelivered = self.delivery.redelivered;
-        let admission = admit(
+    pub(super) fn new(shared: Arc<Shared>, delivery: Delivery) -> Box<Self> {
+        let headers = delivery.headers.of_job();
+        Box::new(Self {
             shared,
+            delivery,
+            headers,
+            number: attempt(1, &headers),
+            received: Timestamp::now(),
+        })
+    }
+
+    /// Handles the delivery and answers it; the answer may come later, from the result writer.
+    pub(super) async fn execute(mut self: Box<Self>) {
+        match self.read() {
+            Ok((message, span)) => self.handle(message).instrument(span).await,
+            Err(unreadable) => Box::pin(self.refuse(unreadable)).await,
+        }
+    }
+
+    fn read(&mut self) -> Result<(Box<JobMessage>, tracing::Span), Box<UnreadableMessage>> {
+        let message = self.message()?;
+        self.number = attempt(message.job_try, &self.headers);
+        let span = tracing::info_span!(
+            "job",
+            job_id = message.job_id.as_str(),
+            function = message.function.as_str(),
+            queue = self.delivery.queue.as_str(),
+            attempt = self.number,
+        );
+        Ok((message, span))
+    }
+
+    fn message(&self) -> Result<Box<JobMessage>, Box<UnreadableMessage>> {
+        let max_bytes = self.shared.options.max_body_bytes;
+        JobMessage::parse_limited(&self.delivery.body, self.received, max_bytes).map(Box::new)
+    }
+
+    async fn handle(self: Box<Self>, message: Box<JobMessage>) {
+        let admission = admit(
+            &self.shared,
             &message,
             self.number,
             &self.headers,
-            redelivered,
+            self.delivery.redelivered,
             self.received,
         )
         .await;
@@ -101,7 +101,7 @@ impl Job {
             Admission::Defer(delay) => Box::pin(self.defer(message, delay)).await,
             Admission::AlreadyEnded(status) => {
                 tracing::info!(%status, "not run again: the store says that this attempt has ended");
-                shared.stats.0.already_ended.increment();
+                self.shared.stats.0.already_ended.increment();
                 settle(self.delivery.acker, Settle::Ack);
             }
             Admission::Abort(error) => {
@@ -138,6 +138,8 @@ impl Job {
             _held: Some(held),
             ..self.attempt_of(&message, function.policy.result_ttl)
         });
+        // Read again should it be sent again: most are not, and many may run for long.
+        drop(message);
         if needs_start_record {
             // Should this run take the worker down, the next one must know that it began.
             let record = attempt.running_record(&shared.options.worker);
@@ -166,9 +168,10 @@ impl Job {
                     &self.headers,
                     Some(&function.policy.retry),
                 );
-                let ran = Some((&*counted, duration));
-                self.conclude(outcome, Some(message), attempt, ran, info)
-                    .await;
+                let ran = Some((counted, duration));
+                if let Some(rest) = self.conclude(outcome, attempt, ran, info) {
+                    rest.await;
+                }
             }
             Run::Interrupted => self.give_back(attempt),
         }
@@ -189,8 +192,9 @@ impl Job {
         let outcome = decide(verdict, self.number, &self.headers, None);
         let attempt = Arc::new(self.attempt_of(&message, None));
         let info = self.shared.hooks.wants_jobs().then(|| self.info(&attempt));
-        self.conclude(outcome, Some(message), attempt, None, info)
-            .await;
+        if let Some(rest) = self.conclude(outcome, attempt, None, info) {
+            rest.await;
+        }
     }
 
     /// A message that is no job: to the dead-letter queue, and a record if it has an id.
@@ -227,35 +231,55 @@ impl Job {
             "a message cannot be read and goes to the dead-letter queue"
         );
         let info = self.shared.hooks.wants_jobs().then(|| self.info(&attempt));
-        self.conclude(outcome, None, attempt, None, info).await;
+        if let Some(rest) = self.conclude(outcome, attempt, None, info) {
+            rest.await;
+        }
     }
 
     /// Sends what the outcome asks to be sent, stores it, and answers the delivery: in this order,
-    /// so that a failure in between repeats work and never loses it.
-    async fn conclude(
+    /// so that a failure in between repeats work and never loses it. Returns what cannot be done at
+    /// once, which for most jobs is nothing.
+    fn conclude(
         self: Box<Self>,
         outcome: Outcome,
-        message: Option<Box<JobMessage>>,
         attempt: Arc<Attempt>,
-        ran: Option<(&CountedFunction, Duration)>,
+        ran: Option<Ran>,
         info: Option<Arc<JobInfo>>,
-    ) {
-        let duration = ran.map(|(_, duration)| duration);
+    ) -> Option<BoxFuture<'static, ()>> {
         let finished_at = Timestamp::now();
         let times = Times {
             started_at: attempt.started_at,
             finished_at,
         };
-        if let Some(publish) = self.to_send(&outcome, message, &attempt, times)
-            && !Box::pin(self.send(publish)).await
-        {
-            return if attempt.started_at.is_some() {
-                self.give_back(attempt)
-            } else {
-                self.requeue()
-            };
-        }
+        let Some(publish) = self.to_send(&outcome, &attempt, times) else {
+            return (*self).finish(outcome, attempt, ran, info, finished_at);
+        };
+        let sent_first = async move {
+            if !self.send(publish).await {
+                return if attempt.started_at.is_some() {
+                    self.give_back(attempt);
+                } else {
+                    self.requeue();
+                };
+            }
+            if let Some(rest) = (*self).finish(outcome, attempt, ran, info, finished_at) {
+                rest.await;
+            }
+        };
+        Some(sent_first.boxed())
+    }
+
+    /// What follows when everything is sent. Returns the call of the hook, if there is one.
+    fn finish(
+        self,
+        outcome: Outcome,
+        attempt: Arc<Attempt>,
+        ran: Option<Ran>,
+        info: Option<Arc<JobInfo>>,
+        finished_at: Timestamp,
+    ) -> Option<BoxFuture<'static, ()>> {
         self.count(&outcome);
+        let duration = ran.as_ref().map(|(_, duration)| *duration);
         match ran {
             Some((counted, _)) => counted.jobs.count(outcome.status, duration),
             None => {
@@ -281,7 +305,7 @@ impl Job {
         };
         let Self {
             shared, delivery, ..
-        } = *self;
+        } = self;
         let was_started = attempt.started_at.is_some();
         if attempt.job_id.is_empty() {
             // No id, no record: the dead letter is all that remains of it.
@@ -289,19 +313,12 @@ impl Job {
         } else {
             shared.results.ended(attempt, ending, delivery.acker);
         }
-        if let Some(end) = end {
-            Box::pin(shared.hooks.job_end(end, was_started)).await;
-        }
+        let end = end?;
+        Some(async move { shared.hooks.job_end(end, was_started).await }.boxed())
     }
 
     /// The message that an outcome asks to be sent, if any.
-    fn to_send(
-        &self,
-        outcome: &Outcome,
-        message: Option<Box<JobMessage>>,
-        attempt: &Attempt,
-        times: Times,
-    ) -> Option<Publish> {
+    fn to_send(&self, outcome: &Outcome, attempt: &Attempt, times: Times) -> Option<Publish> {
         if let Some(why) = &outcome.dead_letter {
             let queue = self.shared.broker.dead_letter_queue(&self.delivery.queue);
             let failed_at = times.finished_at;
@@ -314,7 +331,12 @@ impl Job {
                 failed_at,
             ));
         }
-        let (retry, message) = (outcome.retry?, message?);
+        let retry = outcome.retry?;
+        let mut message = self.message().ok()?;
+        if !message.is_identified {
+            // It was given an id when it was read.
+            message.job_id = JobId::new(attempt.job_id.clone()).ok()?;
+        }
         Some(resend::retry(
             &self.delivery,
             *message,
@@ -410,6 +432,9 @@ impl Job {
         }
     }
 }
+
+/// The function that was run, and how long that took.
+type Ran = (Arc<CountedFunction>, Duration);
 
 fn settle(acker: Acker, answer: Settle) {
     // An answer that comes too late is no loss: the broker has put the message back already.

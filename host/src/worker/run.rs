@@ -41,7 +41,12 @@ pub(super) async fn call(
     let facts = JobFacts {
         job_id: attempt.job_id.clone(),
         attempt: attempt.number,
-        queue: queue.as_str().into(),
+        // Nearly always the same text.
+        queue: if attempt.queue == queue.as_str() {
+            attempt.queue.clone()
+        } else {
+            queue.as_str().into()
+        },
         function: attempt.function.clone(),
         worker: shared.options.worker.clone(),
         enqueued_at: attempt.enqueued_at,
