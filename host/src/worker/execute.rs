@@ -1,6 +1,7 @@
 //! One delivery, from its arrival to its answer.
 
 use std::{
+    error::Error,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -251,16 +252,19 @@ impl Job {
             started_at: attempt.started_at,
             finished_at,
         };
-        let Some(publish) = self.to_send(&outcome, &attempt, times) else {
-            return (*self).finish(outcome, attempt, ran, info, finished_at);
+        let publish = match self.to_send(&outcome, &attempt, times) {
+            Ok(Some(publish)) => publish,
+            Ok(None) => return (*self).finish(outcome, attempt, ran, info, finished_at),
+            // It was read before. Whatever changed its mind must not cost the job.
+            Err(error) => {
+                tracing::error!(%error, "a message that has to be sent again cannot be read again");
+                self.give_back(attempt);
+                return None;
+            }
         };
         let sent_first = async move {
             if !self.send(publish).await {
-                return if attempt.started_at.is_some() {
-                    self.give_back(attempt);
-                } else {
-                    self.requeue();
-                };
+                return self.give_back(attempt);
             }
             if let Some(rest) = (*self).finish(outcome, attempt, ran, info, finished_at) {
                 rest.await;
@@ -318,33 +322,40 @@ impl Job {
     }
 
     /// The message that an outcome asks to be sent, if any.
-    fn to_send(&self, outcome: &Outcome, attempt: &Attempt, times: Times) -> Option<Publish> {
+    fn to_send(
+        &self,
+        outcome: &Outcome,
+        attempt: &Attempt,
+        times: Times,
+    ) -> Result<Option<Publish>, Box<dyn Error>> {
         if let Some(why) = &outcome.dead_letter {
             let queue = self.shared.broker.dead_letter_queue(&self.delivery.queue);
             let failed_at = times.finished_at;
             let id = &attempt.job_id;
-            return Some(resend::dead_letter(
+            return Ok(Some(resend::dead_letter(
                 &self.delivery,
                 queue,
                 id,
                 why,
                 failed_at,
-            ));
+            )));
         }
-        let retry = outcome.retry?;
-        let mut message = self.message().ok()?;
+        let Some(retry) = outcome.retry else {
+            return Ok(None);
+        };
+        let mut message = self.message()?;
         if !message.is_identified {
             // It was given an id when it was read.
-            message.job_id = JobId::new(attempt.job_id.clone()).ok()?;
+            message.job_id = JobId::new(attempt.job_id.clone())?;
         }
-        Some(resend::retry(
+        Ok(Some(resend::retry(
             &self.delivery,
             *message,
             self.number,
             retry,
             outcome,
             times,
-        ))
+        )))
     }
 
     /// Sends `publish` and waits until the broker has it. Tries for a few seconds; `false` when
@@ -362,9 +373,12 @@ impl Job {
         settle(self.delivery.acker, Settle::Requeue);
     }
 
-    /// The job ran and has to run again: whoever runs it is not to think that this worker died
-    /// of it.
+    /// As [`requeue`](Self::requeue). If the job has run, whoever runs it again is not to think that
+    /// this worker died of it.
     fn give_back(self, attempt: Arc<Attempt>) {
+        if attempt.started_at.is_none() {
+            return self.requeue();
+        }
         tracing::info!("given back to its queue");
         self.shared.stats.0.requeued.increment();
         self.shared.results.given_back(attempt, self.delivery.acker);
