@@ -17,6 +17,8 @@ app.conf.update(
     worker_send_task_events=False,
     broker_connection_retry_on_startup=True,
     result_expires=3600,
+    # So that the run finds its own keys and takes them along.
+    result_backend_transport_options={"global_keyprefix": f"{NAME}:"},
 )
 
 
@@ -37,7 +39,7 @@ class Peer:
         return [add.delay(1, 2).id for _ in range(count)]
 
     def keys(self, job_id):
-        return [f"celery-task-meta-{job_id}"]
+        return [f"{NAME}:celery-task-meta-{job_id}"]
 
     def has_ended(self, redis, job_id):
         return redis.exists(*self.keys(job_id))
