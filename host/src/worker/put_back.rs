@@ -27,7 +27,7 @@ const MAX_LOOK: usize = 512;
 /// The most bytes of one look, unless a single end has more.
 const MAX_LOOK_BYTES: usize = 8 * 1024 * 1024;
 /// With more than this to look at, the oldest are looked at early and then let go.
-const MAX_BYTES: usize = 64 * 1024 * 1024;
+const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// How long a store that did not answer is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -100,10 +100,17 @@ struct End {
     stored_at: Instant,
 }
 
+impl End {
+    fn size_bytes(&self) -> usize {
+        size_of::<Self>() + self.record.size_bytes()
+    }
+}
+
 impl Watched {
     fn add(&mut self, record: Record, stored_at: Instant) {
-        self.bytes += record.size_bytes();
-        self.queues[0].push_back(End { record, stored_at });
+        let end = End { record, stored_at };
+        self.bytes += end.size_bytes();
+        self.queues[0].push_back(end);
     }
 
     fn is_full(&self) -> bool {
@@ -151,7 +158,7 @@ impl Watched {
             && bytes < MAX_LOOK_BYTES
             && let Some(end) = self.queues[number].pop_front_if(|end| is_due(end))
         {
-            bytes += end.record.size_bytes();
+            bytes += end.size_bytes();
             ends.push(end);
         }
         self.bytes -= bytes;
@@ -160,7 +167,7 @@ impl Watched {
 
     /// Keeps `ends` for a look, if there is one left and room for them.
     fn look_later(&mut self, number: usize, ends: Vec<End>) {
-        let bytes: usize = ends.iter().map(|end| end.record.size_bytes()).sum();
+        let bytes: usize = ends.iter().map(End::size_bytes).sum();
         let Some(queue) = self.queues.get_mut(number) else {
             return;
         };

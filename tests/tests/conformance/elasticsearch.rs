@@ -30,6 +30,7 @@ pub(crate) const NOT_APPLICABLE: &[(&str, &str)] = &[
     ("push::every_subscriber_is_told", NO_PUSH),
     ("push::a_dropped_subscription_is_silent", NO_PUSH),
     ("push::closing_ends_a_subscription", NO_PUSH),
+    ("push::a_record_comes_along_as_it_is_stored", NO_PUSH),
 ];
 
 pub(crate) fn shown_name() -> &'static str {

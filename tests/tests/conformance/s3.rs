@@ -39,6 +39,7 @@ const NOT_APPLICABLE: &[(&str, &str)] = &[
     ("push::an_announced_ending_can_be_read", NO_PUSH),
     ("push::every_subscriber_is_told", NO_PUSH),
     ("push::closing_ends_a_subscription", NO_PUSH),
+    ("push::a_record_comes_along_as_it_is_stored", NO_PUSH),
     ("push::a_dropped_subscription_is_silent", NO_PUSH),
 ];
 
