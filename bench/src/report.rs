@@ -54,6 +54,8 @@ fn table(measures: &[Measure]) -> Table {
         "measure", "side", "unit", "median", "min", "max", "ratio", "from", "to",
     ]);
     for measure in measures {
+        // Said once, in the first row that there is.
+        let mut name = measure.name.as_str();
         for (index, side) in measure.sides.iter().enumerate() {
             let Some(spread) = Spread::of(side.rounds.iter().copied()) else {
                 continue;
@@ -63,12 +65,7 @@ fn table(measures: &[Measure]) -> Table {
                 ratio.map_or_else(String::new, |ratio| ratio_text(measure.unit, part(&ratio)))
             };
             table.add_row([
-                if index == 0 {
-                    measure.name.as_str()
-                } else {
-                    ""
-                }
-                .to_owned(),
+                std::mem::take(&mut name).to_owned(),
                 side.name.clone(),
                 measure.unit.text().to_owned(),
                 number(spread.median),
