@@ -10,5 +10,6 @@ mod duration_text;
 mod figures;
 pub mod function;
 pub mod job;
+mod sleep;
 pub mod store;
 pub mod worker;

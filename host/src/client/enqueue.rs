@@ -45,10 +45,7 @@ impl Client {
     /// # Cancel safety
     /// A dropped call may have sent the job, or have left only a `queued` record behind.
     pub async fn enqueue(&self, request: JobRequest) -> Result<Enqueued, EnqueueError> {
-        let mut jobs = self.prepare(&[request]).await;
-        if !may_be_sent_unrecorded(&jobs) {
-            self.record(&mut jobs).await;
-        }
+        let jobs = self.prepare_single(request).await;
         let answer = self.send(jobs, Duration::ZERO).await.pop();
         answer.unwrap_or_else(|| {
             Err(EnqueueError::Store(StoreError::internal(
@@ -70,10 +67,7 @@ impl Client {
     /// # Cancel safety
     /// As [`enqueue`](Self::enqueue).
     pub async fn run(&self, request: JobRequest, timeout: Duration) -> Result<Record, RunError> {
-        let mut jobs = self.prepare(&[request]).await;
-        if !may_be_sent_unrecorded(&jobs) {
-            self.record(&mut jobs).await;
-        }
+        let jobs = self.prepare_single(request).await;
         let (job_id, exists) = match &jobs[..] {
             [Ok(job)] => (job.job_id.clone(), job.exists),
             _ => (Text::new(), true),
@@ -132,6 +126,16 @@ impl Client {
         let job = |request: &JobRequest| self.job(request, &request.checked()?);
         let mut jobs = requests.iter().map(job).collect::<Vec<_>>();
         self.declare_queues(&mut jobs).await;
+        jobs
+    }
+
+    /// As [`prepare`](Self::prepare), of one, and records it unless that can be done while it is
+    /// sent: under a random id, which nobody else knows before.
+    async fn prepare_single(&self, request: JobRequest) -> Vec<Result<Job, EnqueueError>> {
+        let mut jobs = self.prepare(&[request]).await;
+        if !matches!(&jobs[..], [Ok(job)] if job.mode == WriteMode::IfNewer) {
+            self.record(&mut jobs).await;
+        }
         jobs
     }
 
@@ -318,11 +322,6 @@ impl Client {
             self.announcer.deleted(vec![job_id]);
         }
     }
-}
-
-/// Whether this is a job with a random id, which nobody else knows before it is sent.
-fn may_be_sent_unrecorded(jobs: &[Result<Job, EnqueueError>]) -> bool {
-    matches!(jobs, [Ok(job)] if job.mode == WriteMode::IfNewer)
 }
 
 fn check_sent(sent: Vec<Result<Enqueued, EnqueueError>>) -> Result<(), EnqueueError> {

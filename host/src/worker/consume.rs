@@ -22,6 +22,7 @@ use super::{
 use crate::{
     announcer::Announcer,
     broker::{Consumer, Settle},
+    sleep::until,
 };
 
 /// How long interrupted jobs may take to let go before the worker ends without them.
@@ -287,13 +288,6 @@ async fn end(shared: Arc<Shared>, writer: JoinHandle<usize>) -> WorkerReport {
     let report = stats.report();
     tracing::info!(?report, "worker ended");
     report
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
 }
 
 async fn tick(burst: &mut Option<BurstWatch>) {

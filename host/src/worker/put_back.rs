@@ -14,7 +14,8 @@ use tokio::{
 };
 use warren_plugin_api::{BatchResult, Record, Status, StoreResult, Text, Timestamp, Write};
 
-use crate::store::Store;
+use super::results::{MAX_BATCH, MAX_BATCH_BYTES};
+use crate::{sleep::until, store::Store};
 
 /// How long after its enqueueing a job's `queued` record may still come. Long, because the clocks
 /// of two machines are compared.
@@ -22,10 +23,6 @@ const YOUNG: Duration = Duration::from_secs(60);
 /// When an end is looked at: nearly every client has written by the first look, and one that was
 /// busy by the second.
 const LOOKS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
-/// The most ends of one look.
-const MAX_LOOK: usize = 512;
-/// The most bytes of one look, unless a single end has more.
-const MAX_LOOK_BYTES: usize = 8 * 1024 * 1024;
 /// With more than this to look at, the oldest are looked at early and then let go.
 const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// How long a store that did not answer is left alone.
@@ -76,13 +73,6 @@ async fn put_back(store: Store, mut inbox: UnboundedReceiver<Record>) {
         }
     }
     watched.look_at_the_rest(&store).await;
-}
-
-async fn until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Ends that may be written over yet.
@@ -154,8 +144,8 @@ impl Watched {
     fn take(&mut self, number: usize, is_due: impl Fn(&End) -> bool) -> Vec<End> {
         let mut bytes = 0;
         let mut ends = Vec::new();
-        while ends.len() < MAX_LOOK
-            && bytes < MAX_LOOK_BYTES
+        while ends.len() < MAX_BATCH
+            && bytes < MAX_BATCH_BYTES
             && let Some(end) = self.queues[number].pop_front_if(|end| is_due(end))
         {
             bytes += end.size_bytes();

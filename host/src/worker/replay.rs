@@ -8,13 +8,11 @@ use warren_plugin_api::{ErrorClass, Record, StoreError, StoreResult, Write, Writ
 use super::{
     DiskSpool,
     attempt::lighten,
-    results::{MAX_BATCH_BYTES, REPLAY_PAUSE as PAUSE},
+    results::{MAX_BATCH, MAX_BATCH_BYTES, REPLAY_PAUSE as PAUSE},
     spool::{Spool, Spooled, Window},
 };
 use crate::{announcer::Announcer, broker::Broker, store::Store};
 
-/// The most records of one batch.
-const MAX_BATCH: usize = 512;
 /// How long a record on which the store fails by itself rests: at first, then doubled.
 const FIRST_REST: Duration = Duration::from_secs(2);
 const LONGEST_REST: Duration = Duration::from_secs(600);

@@ -30,11 +30,12 @@ use super::{
 use crate::{
     announcer::Announcer,
     broker::{Acker, Settle},
+    sleep::until,
     store::{Breaker, Store},
 };
 
 /// The most records of one batch.
-const MAX_BATCH: usize = 512;
+pub(super) const MAX_BATCH: usize = 512;
 /// The most bytes of one batch, unless a single record has more: so that a batch of large results
 /// is not too much for one call.
 pub(super) const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
@@ -246,7 +247,7 @@ impl ResultWriter {
                     open = count > 0;
                     self.gather().await;
                 }
-                () = wait_until(wake_at) => self.wake(),
+                () = until(wake_at) => self.wake(),
                 () = self.state.fails() => {}
             }
         }
@@ -545,12 +546,5 @@ impl ResultWriter {
         }
         self.put_back.finish().await;
         self.spool.len()
-    }
-}
-
-async fn wait_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }

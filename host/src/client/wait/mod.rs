@@ -23,7 +23,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use warren_plugin_api::{ErrorClass, Record, StoreError, Text, Timestamp};
 
 use super::Client;
-use crate::{broker::Broker, store::Store};
+use crate::{broker::Broker, sleep::until, store::Store};
 pub use completions::CompletionEvent;
 use reader::Reader;
 use table::Table;
@@ -389,11 +389,4 @@ fn after_expiry(expires_at: Timestamp) -> Instant {
     let left = expires_at.saturating_duration_since(Timestamp::now());
     let far = Duration::from_secs(365 * 24 * 60 * 60);
     Instant::now() + left.min(far).max(ASK_AGAIN)
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }

@@ -121,23 +121,14 @@ impl Table {
         for job_id in &job_ids {
             state.wake(job_id, None);
         }
-        let has_streams = state.streams > 0;
-        drop(state);
-        if has_streams {
-            // The last one may have gone meanwhile.
-            let _ = self.inner.streams.send(Word::Jobs(job_ids.into()));
-        }
+        self.inner.tell_streams(state, job_ids);
     }
 
     /// Wakes those who wait for a job that has ended, with its record where that came along.
     pub(super) fn wake_with(&self, ended: Completion) {
         let mut state = self.inner.lock();
         state.wake(&ended.job_id, ended.record);
-        let has_streams = state.streams > 0;
-        drop(state);
-        if has_streams {
-            let _ = self.inner.streams.send(Word::Jobs([ended.job_id].into()));
-        }
+        self.inner.tell_streams(state, [ended.job_id]);
     }
 
     /// Whether somebody waits for this job.
@@ -224,6 +215,16 @@ impl Inner {
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code that holds the lock can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells streams, if there are any, that these jobs may have ended.
+    fn tell_streams(&self, state: MutexGuard<'_, State>, job_ids: impl Into<Arc<[Text]>>) {
+        let has_streams = state.streams > 0;
+        drop(state);
+        if has_streams {
+            // The last one may have gone meanwhile.
+            let _ = self.streams.send(Word::Jobs(job_ids.into()));
+        }
     }
 
     fn ask_for(&self, state: &mut State, interest: Interest) {
