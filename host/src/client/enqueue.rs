@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream::FuturesOrdered};
 use warren_plugin_api::{
-    Record, Status, StoreError, Text, Timestamp, Write, WriteMode, WriteOutcome,
+    Record, Status, StoreError, StoreResult, Text, Timestamp, Write, WriteMode, WriteOutcome,
 };
 
 use super::{Client, EnqueueError, IfExists, JobRequest, RunError, request::Checked};
@@ -88,7 +88,8 @@ impl Client {
     }
 
     /// Sends many jobs with few round trips. Answers in their order; each job is sent or not by
-    /// itself. While some are on their way to the broker, the records of the next are written.
+    /// itself. Records are written while messages are on their way: those of the same jobs where the
+    /// ids are random, else those of the next.
     pub async fn enqueue_many(
         &self,
         requests: Vec<JobRequest>,
@@ -129,13 +130,10 @@ impl Client {
         jobs
     }
 
-    /// As [`prepare`](Self::prepare), of one, and records it unless that can be done while it is
-    /// sent: under a random id, which nobody else knows before.
+    /// As [`prepare`](Self::prepare), of one, and records it if that must come first.
     async fn prepare_single(&self, request: JobRequest) -> Vec<Result<Job, EnqueueError>> {
         let mut jobs = self.prepare(&[request]).await;
-        if !matches!(&jobs[..], [Ok(job)] if job.mode == WriteMode::IfNewer) {
-            self.record(&mut jobs).await;
-        }
+        self.record(&mut jobs).await;
         jobs
     }
 
@@ -217,23 +215,16 @@ impl Client {
         }
     }
 
-    /// Writes the `queued` records. What the store refuses as a duplicate is not sent; what it
-    /// cannot take is sent all the same, unless that could make a duplicate.
+    /// Writes the `queued` records that must be there before their messages. What the store refuses
+    /// as a duplicate is not sent; what it cannot take is sent all the same, unless that could make
+    /// a duplicate.
     async fn record(&self, jobs: &mut [Result<Job, EnqueueError>]) {
-        let writes = jobs.iter_mut().flatten().filter_map(|job| job.write.take());
-        let writes: Vec<Write> = writes.collect();
-        if writes.is_empty() {
-            return;
-        }
-        let count = writes.len();
-        let answers = if count == 1 {
-            let put = writes.into_iter().map(|write| self.recorder.put(write));
-            futures_util::future::join_all(put).await
-        } else {
-            let answers = self.store.put_many(writes).await;
-            answers.unwrap_or_else(|error| vec![Err(error); count])
-        };
-        let pending = jobs.iter_mut().filter(|job| job.is_ok());
+        let first = |job: &&mut Job| !job.has_random_id();
+        let writes = jobs.iter_mut().flatten().filter(first);
+        let writes: Vec<Write> = writes.filter_map(|job| job.write.take()).collect();
+        let answers = self.write(writes).await;
+        let pending = jobs.iter_mut();
+        let pending = pending.filter(|job| job.as_ref().is_ok_and(|job| !job.has_random_id()));
         for (slot, answer) in pending.zip(answers) {
             let Ok(job) = slot else { continue };
             match answer {
@@ -254,6 +245,20 @@ impl Client {
         }
     }
 
+    /// Writes records, a single one together with those of other callers; answers in their order.
+    async fn write(&self, mut writes: Vec<Write>) -> Vec<StoreResult<WriteOutcome>> {
+        let count = writes.len();
+        match (count, writes.pop()) {
+            (1, Some(write)) => vec![self.recorder.put(write).await],
+            (_, Some(last)) => {
+                writes.push(last);
+                let answers = self.store.put_many(writes).await;
+                answers.unwrap_or_else(|error| vec![Err(error); count])
+            }
+            (_, None) => Vec::new(),
+        }
+    }
+
     /// Sends jobs, and writes meanwhile, or a while later, the records that have not been written
     /// before.
     async fn send(
@@ -264,10 +269,13 @@ impl Client {
         let mut publishes = Vec::with_capacity(jobs.len());
         let mut answers = Vec::with_capacity(jobs.len());
         let mut queues = Vec::with_capacity(jobs.len());
-        let mut unwritten = Vec::new();
+        let (mut unwritten, mut unrecorded) = (Vec::new(), Vec::new());
         for job in jobs {
             answers.push(job.map(|job| {
-                unwritten.extend(job.write.map(|write| (answers.len(), write)));
+                if let Some(write) = job.write {
+                    unrecorded.push(answers.len());
+                    unwritten.push(write);
+                }
                 if !job.exists {
                     queues.push((answers.len(), job.publish.queue.clone()));
                     publishes.push(job.publish);
@@ -283,14 +291,12 @@ impl Client {
             if !unwritten.is_empty() && !recorded_after.is_zero() {
                 tokio::time::sleep(recorded_after).await;
             }
-            let recording = unwritten
-                .into_iter()
-                .map(async |(place, write)| (place, self.record_sent(write).await));
-            futures_util::future::join_all(recording).await
+            self.write(unwritten).await
         };
         let (sent, recorded) = tokio::join!(self.broker.publish_many(publishes), recording);
-        for (place, recorded) in recorded {
+        for (place, recorded) in unrecorded.into_iter().zip(recorded) {
             if let (Ok(enqueued), Err(error)) = (&mut answers[place], recorded) {
+                warn_of_unrecorded(&enqueued.job_id, &error);
                 enqueued.unrecorded = Some(error);
             }
         }
@@ -303,15 +309,6 @@ impl Client {
             }
         }
         answers
-    }
-
-    /// Writes the record of a job whose sending does not depend on it.
-    async fn record_sent(&self, write: Write) -> Result<(), StoreError> {
-        let job_id = write.record.job_id.clone();
-        let recorded = self.recorder.put(write).await;
-        recorded
-            .map(drop)
-            .inspect_err(|error| warn_of_unrecorded(&job_id, error))
     }
 
     /// The job was not sent: its record must not say that it is queued.
@@ -351,6 +348,13 @@ struct Job {
     if_exists: IfExists,
     unrecorded: Option<StoreError>,
     exists: bool,
+}
+
+impl Job {
+    /// Nobody else knows its id before it is sent, so that its record need not be there first.
+    fn has_random_id(&self) -> bool {
+        self.mode == WriteMode::IfNewer
+    }
 }
 
 fn headers(request: &JobRequest) -> Headers {
