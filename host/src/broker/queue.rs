@@ -45,7 +45,11 @@ impl QueueName {
 
     /// The name of this queue's dead-letter queue.
     pub(crate) fn dead_letter_queue(&self, suffix: &str) -> Self {
-        Self(format!("{self}{suffix}").into())
+        Self::dead_letters_of(self.as_str(), suffix)
+    }
+
+    pub(crate) fn dead_letters_of(queue: &str, suffix: &str) -> Self {
+        Self(format!("{queue}{suffix}").into())
     }
 
     /// The name.

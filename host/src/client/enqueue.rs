@@ -3,7 +3,7 @@
 //! follows unless the job has ended meanwhile; a fast worker's result is not overwritten then, since
 //! the record of an earlier state is refused as stale.
 
-use std::time::Duration;
+use std::{task::Poll, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesOrdered};
 use warren_plugin_api::{
@@ -16,7 +16,7 @@ use crate::{
     job::{JobMessage, header},
 };
 
-/// Jobs whose records are written together, while those before are on their way to the broker.
+/// Jobs that are prepared, recorded and sent together, while those before are on their way.
 const PORTION: usize = 128;
 /// Portions that may be on their way at once: each message is copied for its frames.
 const PORTIONS_UNDER_WAY: usize = 8;
@@ -45,7 +45,7 @@ impl Client {
     /// # Cancel safety
     /// A dropped call may have sent the job, or have left only a `queued` record behind.
     pub async fn enqueue(&self, request: JobRequest) -> Result<Enqueued, EnqueueError> {
-        let jobs = self.prepare_single(request).await;
+        let jobs = self.prepare(&[request]).await;
         let answer = self.send(jobs, Duration::ZERO).await.pop();
         answer.unwrap_or_else(|| {
             Err(EnqueueError::Store(StoreError::internal(
@@ -67,7 +67,7 @@ impl Client {
     /// # Cancel safety
     /// As [`enqueue`](Self::enqueue).
     pub async fn run(&self, request: JobRequest, timeout: Duration) -> Result<Record, RunError> {
-        let jobs = self.prepare_single(request).await;
+        let jobs = self.prepare(&[request]).await;
         let (job_id, exists) = match &jobs[..] {
             [Ok(job)] => (job.job_id.clone(), job.exists),
             _ => (Text::new(), true),
@@ -94,22 +94,22 @@ impl Client {
         &self,
         requests: Vec<JobRequest>,
     ) -> Vec<Result<Enqueued, EnqueueError>> {
-        let mut jobs = self.prepare(&requests).await.into_iter();
         let mut answers = Vec::with_capacity(requests.len());
         let mut sending = FuturesOrdered::new();
-        while jobs.len() > 0 {
-            let mut portion: Vec<_> = jobs.by_ref().take(PORTION).collect();
-            {
-                let mut recorded = std::pin::pin!(self.record(&mut portion));
-                loop {
-                    tokio::select! {
-                        biased;
-                        () = &mut recorded => break,
-                        Some(sent) = sending.next() => answers.extend(sent),
-                    }
+        for requests in requests.chunks(PORTION) {
+            let mut preparing = std::pin::pin!(self.prepare(requests));
+            let jobs = loop {
+                tokio::select! {
+                    biased;
+                    jobs = &mut preparing => break jobs,
+                    Some(sent) = sending.next() => answers.extend(sent),
                 }
+            };
+            sending.push_back(self.send(jobs, Duration::ZERO));
+            // They are on their way from here on, while the next are prepared.
+            if let Poll::Ready(Some(sent)) = futures_util::poll!(sending.next()) {
+                answers.extend(sent);
             }
-            sending.push_back(self.send(portion, Duration::ZERO));
             if sending.len() >= PORTIONS_UNDER_WAY
                 && let Some(sent) = sending.next().await
             {
@@ -122,17 +122,11 @@ impl Client {
         answers
     }
 
-    /// Checks requests, and makes sure of their queues.
+    /// Checks requests, makes sure of their queues, and writes the records that must come first.
     async fn prepare(&self, requests: &[JobRequest]) -> Vec<Result<Job, EnqueueError>> {
         let job = |request: &JobRequest| self.job(request, &request.checked()?);
         let mut jobs = requests.iter().map(job).collect::<Vec<_>>();
         self.declare_queues(&mut jobs).await;
-        jobs
-    }
-
-    /// As [`prepare`](Self::prepare), of one, and records it if that must come first.
-    async fn prepare_single(&self, request: JobRequest) -> Vec<Result<Job, EnqueueError>> {
-        let mut jobs = self.prepare(&[request]).await;
         self.record(&mut jobs).await;
         jobs
     }
@@ -182,7 +176,7 @@ impl Client {
                 from_warren: true,
             },
             mode,
-            write: Some(Write { record, mode }),
+            write: Some(Box::new(Write { record, mode })),
             if_exists: request.if_exists,
             unrecorded: None,
             exists: false,
@@ -202,7 +196,7 @@ impl Client {
             if self.declared.contains(&queue) {
                 continue;
             }
-            match self.broker.declare(&queue).await {
+            match Box::pin(self.broker.declare(&queue)).await {
                 Ok(()) => self.declared.insert(queue),
                 Err(error) => {
                     for job in jobs.iter_mut() {
@@ -221,7 +215,10 @@ impl Client {
     async fn record(&self, jobs: &mut [Result<Job, EnqueueError>]) {
         let first = |job: &&mut Job| !job.has_random_id();
         let writes = jobs.iter_mut().flatten().filter(first);
-        let writes: Vec<Write> = writes.filter_map(|job| job.write.take()).collect();
+        let writes = writes
+            .filter_map(|job| job.write.take())
+            .map(|write| *write)
+            .collect();
         let answers = self.write(writes).await;
         let pending = jobs.iter_mut();
         let pending = pending.filter(|job| job.as_ref().is_ok_and(|job| !job.has_random_id()));
@@ -249,7 +246,7 @@ impl Client {
     async fn write(&self, mut writes: Vec<Write>) -> Vec<StoreResult<WriteOutcome>> {
         let count = writes.len();
         match (count, writes.pop()) {
-            (1, Some(write)) => vec![self.recorder.put(write).await],
+            (1, Some(write)) => vec![self.recorder.put(write.into()).await],
             (_, Some(last)) => {
                 writes.push(last);
                 let answers = self.store.put_many(writes).await;
@@ -274,7 +271,7 @@ impl Client {
             answers.push(job.map(|job| {
                 if let Some(write) = job.write {
                     unrecorded.push(answers.len());
-                    unwritten.push(write);
+                    unwritten.push(*write);
                 }
                 if !job.exists {
                     queues.push((answers.len(), job.publish.queue.clone()));
@@ -344,7 +341,7 @@ struct Job {
     publish: Publish,
     mode: WriteMode,
     /// Until it is written.
-    write: Option<Write>,
+    write: Option<Box<Write>>,
     if_exists: IfExists,
     unrecorded: Option<StoreError>,
     exists: bool,

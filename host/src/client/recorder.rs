@@ -1,8 +1,9 @@
 //! Brings the `queued` records of single jobs to the store: those of many callers together.
 //!
-//! Group commit without a timer. A caller who finds the store free writes at once and by itself;
-//! whoever comes while it is busy is written with the others who came, in the next batch. Each
-//! hears of its own record, and only once the store has it.
+//! Group commit without a timer. A caller who finds the store free lets those tasks run first that
+//! can, and writes its record with those that they bring; whoever comes while the store is busy is
+//! written with the others who came, in the next batch. Each hears of its own record, and only once
+//! the store has it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -33,13 +34,24 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     calls: usize,
+    /// One of these calls has not begun: whoever comes is written by it.
+    is_gathering: bool,
     waiting: Vec<Waiting>,
 }
 
 #[derive(Debug)]
 struct Waiting {
-    write: Write,
+    write: Box<Write>,
     answer: oneshot::Sender<StoreResult<WriteOutcome>>,
+}
+
+type Answer = oneshot::Receiver<StoreResult<WriteOutcome>>;
+
+impl Waiting {
+    fn new(write: Box<Write>) -> (Self, Answer) {
+        let (answer, receiver) = oneshot::channel();
+        (Self { write, answer }, receiver)
+    }
 }
 
 impl Recorder {
@@ -54,43 +66,70 @@ impl Recorder {
     ///
     /// # Cancel safety
     /// A dropped call may have written its record or not; the records of others are written.
-    pub(super) async fn put(&self, write: Write) -> StoreResult<WriteOutcome> {
+    pub(super) async fn put(&self, write: Box<Write>) -> StoreResult<WriteOutcome> {
         let Ok(runtime) = Handle::try_current() else {
-            return self.shared.store.put(write).await;
+            return self.shared.write_one(write).await;
         };
-        match self.shared.take_turn(write, runtime) {
-            Ok((write, _turn)) => self.shared.store.put(write).await,
-            Err(answer) => answer.await.unwrap_or_else(|_| {
-                Err(StoreError::unavailable(
-                    "the record was not written: the program is ending",
-                ))
-            }),
-        }
+        let answer = match self.shared.take_turn(write, runtime) {
+            Ok((write, mut turn)) => {
+                tokio::task::yield_now().await;
+                let mut batch = turn.end_gathering();
+                if batch.is_empty() {
+                    return self.shared.write_one(write).await;
+                }
+                let (waiting, answer) = Waiting::new(write);
+                batch.push(waiting);
+                self.shared.write(batch).await;
+                answer
+            }
+            Err(answer) => answer,
+        };
+        answer.await.unwrap_or_else(|_| {
+            Err(StoreError::unavailable(
+                "the record was not written: the program is ending",
+            ))
+        })
     }
 }
 
 impl Shared {
-    /// The right to call the store now, or where the answer will come.
+    /// The right to call the store soon, or where the answer will come.
     fn take_turn(
         self: &Arc<Self>,
-        write: Write,
+        write: Box<Write>,
         runtime: Handle,
-    ) -> Result<(Write, Turn), oneshot::Receiver<StoreResult<WriteOutcome>>> {
+    ) -> Result<(Box<Write>, Turn), Answer> {
         let mut queue = self.lock();
-        if queue.calls < CALLS_AT_ONCE {
+        if queue.calls < CALLS_AT_ONCE && !queue.is_gathering {
             queue.calls += 1;
-            let shared = Arc::clone(self);
-            return Ok((write, Turn { shared, runtime }));
+            queue.is_gathering = true;
+            let turn = Turn {
+                shared: Arc::clone(self),
+                runtime,
+                is_gathering: true,
+            };
+            return Ok((write, turn));
         }
-        let (answer, receiver) = oneshot::channel();
-        queue.waiting.push(Waiting { write, answer });
-        Err(receiver)
+        let (waiting, answer) = Waiting::new(write);
+        queue.waiting.push(waiting);
+        Err(answer)
+    }
+
+    /// As a batch: that is a pointer, where a record by itself is copied from call to call.
+    async fn write_one(&self, write: Box<Write>) -> StoreResult<WriteOutcome> {
+        let mut outcomes = self.store.put_many(vec![*write]).await?;
+        let none = || {
+            Err(StoreError::internal(
+                "the store gave no answer for a record",
+            ))
+        };
+        outcomes.pop().unwrap_or_else(none)
     }
 
     async fn write(&self, batch: Vec<Waiting>) {
         let (writes, answers): (Vec<_>, Vec<_>) = batch
             .into_iter()
-            .map(|waiting| (waiting.write, waiting.answer))
+            .map(|waiting| (*waiting.write, waiting.answer))
             .unzip();
         // Kept for a second try, one by one: nobody pays for the record of another.
         let kept = writes.clone();
@@ -108,7 +147,7 @@ impl Shared {
             }
             Err(_) => {
                 for (answer, write) in answers.into_iter().zip(kept) {
-                    let _ = answer.send(self.store.put(write).await);
+                    let _ = answer.send(self.write_one(write.into()).await);
                 }
             }
         }
@@ -139,11 +178,25 @@ struct Turn {
     shared: Arc<Shared>,
     /// Where the next batch is written: a call may be dropped anywhere.
     runtime: Handle,
+    is_gathering: bool,
+}
+
+impl Turn {
+    /// The others who are written in this turn.
+    fn end_gathering(&mut self) -> Vec<Waiting> {
+        self.is_gathering = false;
+        let mut queue = self.shared.lock();
+        queue.is_gathering = false;
+        queue.next_batch()
+    }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut queue = self.shared.lock();
+        if self.is_gathering {
+            queue.is_gathering = false;
+        }
         let batch = queue.next_batch();
         if batch.is_empty() {
             queue.calls -= 1;
@@ -153,6 +206,7 @@ impl Drop for Turn {
         let turn = Self {
             shared: Arc::clone(&self.shared),
             runtime: self.runtime.clone(),
+            is_gathering: false,
         };
         self.runtime.spawn(async move {
             turn.shared.write(batch).await;
@@ -220,11 +274,12 @@ mod tests {
         (Recorder::new(store), calls)
     }
 
-    fn write(job_id: &str) -> Write {
-        Write::from(Record {
+    fn write(job_id: &str) -> Box<Write> {
+        let record = Record {
             job_id: job_id.into(),
             ..Record::default()
-        })
+        };
+        Box::new(record.into())
     }
 
     #[tokio::test]
@@ -233,8 +288,7 @@ mod tests {
         let puts = (0..100).map(|number| recorder.put(write(&number.to_string())));
         let outcomes = futures_util::future::join_all(puts).await;
         assert!(outcomes.iter().all(|it| *it == Ok(WriteOutcome::Written)));
-        // Four by themselves, then the 96 who came meanwhile.
-        assert_eq!(calls.load(Ordering::Relaxed), 5);
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]

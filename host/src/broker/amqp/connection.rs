@@ -13,7 +13,12 @@ use lapin::{Channel, ConnectionProperties, Event};
 use tokio::sync::{Mutex, watch};
 use tokio_util::task::TaskTracker;
 
-use super::{GOODBYE, error::on_connection, runtime, tls};
+use super::{
+    GOODBYE,
+    error::on_connection,
+    outlet::{Outbox, Outlet},
+    runtime, tls,
+};
 use crate::broker::{BrokerError, BrokerSettings, BrokerUrl, ConnectionState};
 
 /// The wait before the first try to reconnect; doubled after each, up to the longest.
@@ -32,11 +37,26 @@ pub(super) struct Connection {
     settings: BrokerSettings,
     state: watch::Sender<ConnectionState>,
     /// Held while connecting, so that many callers make one connection.
-    current: Mutex<Option<Arc<lapin::Connection>>>,
+    current: Mutex<Option<Arc<Live>>>,
+    /// Held while it is opened, for the same reason.
+    outlet: Mutex<Option<Arc<Outlet>>>,
     /// What was agreed on with the broker when it was connected to last.
     frame_max: AtomicU32,
     /// Those who send the answers to deliveries.
     answering: TaskTracker,
+}
+
+/// A connection, and the way out for messages that belongs to it.
+#[derive(Debug)]
+struct Live {
+    connection: lapin::Connection,
+    outbox: Arc<Outbox>,
+}
+
+impl Live {
+    fn is_connected(&self) -> bool {
+        self.connection.status().connected() && !self.outbox.is_lost()
+    }
 }
 
 impl Connection {
@@ -45,10 +65,11 @@ impl Connection {
         let state = watch::Sender::new(ConnectionState::Connecting);
         let first = connect(&settings, &state).await?;
         Ok(Self {
-            frame_max: AtomicU32::new(first.configuration().frame_max()),
+            frame_max: AtomicU32::new(first.connection.configuration().frame_max()),
             settings,
             state,
             current: Mutex::new(Some(Arc::new(first))),
+            outlet: Mutex::new(None),
             answering: TaskTracker::new(),
         })
     }
@@ -92,39 +113,60 @@ impl Connection {
 
     /// A new channel, however long the connection takes to come back.
     pub(super) async fn channel_when_connected(&self) -> Result<Channel, BrokerError> {
+        Ok(self.channel_and_connection().await?.0)
+    }
+
+    /// The way out for messages, once there is a connection.
+    pub(super) async fn outlet(&self) -> Result<Arc<Outlet>, BrokerError> {
+        let mut current = self.outlet.lock().await;
+        if let Some(outlet) = current.as_ref().filter(|outlet| outlet.is_open()) {
+            return Ok(Arc::clone(outlet));
+        }
+        let (channel, live) = self.channel_and_connection().await?;
+        let outbox = Arc::clone(&live.outbox);
+        let outlet = Outlet::open(channel, outbox, self.frame_max()).await?;
+        Ok(Arc::clone(current.insert(Arc::new(outlet))))
+    }
+
+    async fn channel_and_connection(&self) -> Result<(Channel, Arc<Live>), BrokerError> {
         loop {
-            let connection = self.live().await?;
-            match connection.create_channel().await {
-                Ok(channel) => return Ok(channel),
-                Err(error) if connection.status().connected() => return Err(on_connection(&error)),
+            let live = self.live().await?;
+            let created = tokio::select! {
+                created = live.connection.create_channel() => created,
+                () = live.outbox.lost() => continue,
+            };
+            match created {
+                Ok(channel) => return Ok((channel, live)),
+                Err(error) if live.is_connected() => return Err(on_connection(&error)),
                 Err(_lost) => {}
             }
         }
     }
 
-    async fn live(&self) -> Result<Arc<lapin::Connection>, BrokerError> {
+    async fn live(&self) -> Result<Arc<Live>, BrokerError> {
         let mut current = self.current.lock().await;
         if self.is_closed() {
             return Err(BrokerError::Closed);
         }
-        if let Some(connection) = current.as_ref().filter(|it| it.status().connected()) {
-            return Ok(Arc::clone(connection));
+        if let Some(live) = current.as_ref().filter(|live| live.is_connected()) {
+            return Ok(Arc::clone(live));
         }
         *current = None;
-        let connection = Arc::new(self.reconnect().await?);
-        let frame_max = connection.configuration().frame_max();
+        // Seldom, and large: whoever waits for a connection need not have room for it.
+        let live = Arc::new(Box::pin(self.reconnect()).await?);
+        let frame_max = live.connection.configuration().frame_max();
         self.frame_max.store(frame_max, Ordering::Relaxed);
-        *current = Some(Arc::clone(&connection));
-        Ok(connection)
+        *current = Some(Arc::clone(&live));
+        Ok(live)
     }
 
-    async fn reconnect(&self) -> Result<lapin::Connection, BrokerError> {
+    async fn reconnect(&self) -> Result<Live, BrokerError> {
         self.state.send_replace(ConnectionState::Connecting);
         let mut wait = FIRST_WAIT;
         let mut state = self.state.subscribe();
         loop {
             match connect(&self.settings, &self.state).await {
-                Ok(connection) => return Ok(connection),
+                Ok(live) => return Ok(live),
                 Err(error @ BrokerError::InvalidUrl { .. }) => return Err(error),
                 Err(error) => tracing::debug!(%error, "cannot reconnect yet"),
             }
@@ -147,8 +189,8 @@ impl Connection {
         // A broker that does not answer, or a connection that breaks in this moment, must not keep
         // the process from ending. An error means that it is closed already.
         let _ = tokio::time::timeout(GOODBYE, async {
-            let connection = self.current.lock().await.take()?;
-            connection.close(200, "goodbye".into()).await.ok()
+            let live = self.current.lock().await.take()?;
+            live.connection.close(200, "goodbye".into()).await.ok()
         })
         .await;
     }
@@ -157,7 +199,7 @@ impl Connection {
 async fn connect(
     settings: &BrokerSettings,
     state: &watch::Sender<ConnectionState>,
-) -> Result<lapin::Connection, BrokerError> {
+) -> Result<Live, BrokerError> {
     let BrokerUrl::Amqp(uri) = &settings.url else {
         return Err(BrokerError::InvalidUrl {
             reason: "not an AMQP address".to_owned(),
@@ -173,7 +215,7 @@ async fn connect(
     let patience = settings.connect_timeout;
     let tls = tls::config(&uri, &settings.tls).await?;
     let connecting = runtime::connect(uri, properties, tls);
-    let connection = tokio::time::timeout(patience, connecting)
+    let (connection, outbox) = tokio::time::timeout(patience, connecting)
         .await
         .map_err(|_| BrokerError::Unavailable {
             reason: format!("{} did not answer within {patience:?}", settings.url),
@@ -198,7 +240,7 @@ async fn connect(
         state.clone(),
         settings.url.to_string(),
     ));
-    Ok(connection)
+    Ok(Live { connection, outbox })
 }
 
 /// Tells users of the connection what happens to it, a line in the log per change.
@@ -238,5 +280,24 @@ async fn follow(
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_comes_before_lapin_has_noticed_a_loss_gets_a_new_connection() {
+        let url = BrokerUrl::Amqp(runtime::tests::broker().into());
+        let settings = BrokerSettings::new(url);
+        let connection = Connection::open(settings).await.unwrap();
+        let before = connection.live().await.unwrap();
+        before.outbox.lose();
+        let outlet = tokio::time::timeout(Duration::from_secs(20), connection.outlet());
+        assert!(outlet.await.unwrap().unwrap().is_open());
+        let after = connection.live().await.unwrap();
+        assert!(!Arc::ptr_eq(&before, &after));
+        connection.close().await;
     }
 }

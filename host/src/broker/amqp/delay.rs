@@ -43,11 +43,20 @@ const DELIVER: &str = "warren.delay.deliver";
 pub(super) const UNDELIVERABLE: &str = "warren.delay.undeliverable";
 
 /// Where to send a message so that it reaches `queue` after `delay`.
+#[derive(Debug, Clone)]
 pub(super) struct Route {
     pub(super) exchange: String,
     pub(super) routing_key: String,
     /// So many levels must be there, from the lowest.
     levels: u32,
+}
+
+#[cfg(test)]
+impl Route {
+    /// The same to another exchange.
+    pub(super) fn to_exchange(exchange: String, route: Self) -> Self {
+        Self { exchange, ..route }
+    }
 }
 
 /// The levels that one end has declared: no more than its delays need.

@@ -8,6 +8,7 @@ mod convert;
 mod delay;
 mod error;
 mod header_room;
+mod outlet;
 mod publisher;
 mod readable;
 mod runtime;

@@ -1,47 +1,39 @@
 //! Sending messages, confirmed by the broker. Many calls share one channel without waiting for
 //! one another.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
-use lapin::{
-    Channel, Confirmation, PublisherConfirm,
-    options::{BasicPublishOptions, ConfirmSelectOptions},
-};
-use tokio::{sync::Mutex, time::Instant};
+use tokio::time::Instant;
 
 use super::{
-    connection::Connection, convert, delay, error::on_connection, topology, undeliverable::Rescue,
+    connection::Connection,
+    delay,
+    outlet::{Message, Outlet},
+    topology,
+    undeliverable::Rescue,
 };
 use crate::broker::{BrokerError, Publish, QueueName};
 
 /// The wait before a publish is tried again after its channel was lost.
 const RETRY_WAIT: Duration = Duration::from_millis(20);
-/// Messages of one call that are sent and not confirmed yet: each is copied for its frames.
-const MOST_UNDER_WAY: usize = 1_024;
+/// The most messages that are sent together, and the most bytes of them, unless one has more.
+const MOST_TOGETHER: usize = 512;
+const MOST_BYTES_TOGETHER: usize = 1024 * 1024;
+/// So many times that is on its way at once for one call: each message is copied for its frames.
+const TIMES_UNDER_WAY: usize = 2;
 
-/// Sends messages on a channel of its own, which it opens again when it is lost.
+/// Sends messages, again where a connection was lost meanwhile.
 #[derive(Debug)]
 pub(super) struct Publisher {
     connection: Arc<Connection>,
-    current: Mutex<Option<Arc<Outlet>>>,
     rescue: Rescue,
-}
-
-/// A channel with confirms, and what has been declared through it.
-#[derive(Debug)]
-struct Outlet {
-    channel: Channel,
-    delay_levels: delay::Levels,
-    /// Queues that delayed messages find. Held while declaring.
-    delay_targets: Mutex<HashSet<QueueName>>,
 }
 
 impl Publisher {
     pub(super) fn new(connection: Arc<Connection>) -> Self {
         Self {
             connection,
-            current: Mutex::new(None),
             rescue: Rescue::default(),
         }
     }
@@ -52,135 +44,118 @@ impl Publisher {
     }
 
     pub(super) async fn publish(&self, publish: Publish) -> Result<(), BrokerError> {
-        let deadline = Instant::now() + self.connection.settings().publish_timeout;
-        loop {
-            let error = match self.publish_once(&publish, deadline).await {
-                Ok(()) => return Ok(()),
-                Err(error @ BrokerError::Unavailable { .. }) => error,
-                Err(error) => return Err(error),
-            };
-            if Instant::now() + RETRY_WAIT >= deadline {
-                return Err(error);
-            }
-            tokio::time::sleep(RETRY_WAIT).await;
-        }
+        let answers = self.publish_together(vec![publish]).await;
+        answers.into_iter().next().unwrap_or(Ok(()))
     }
 
-    async fn publish_once(&self, publish: &Publish, deadline: Instant) -> Result<(), BrokerError> {
-        let attempt = async {
-            let outlet = self.outlet().await?;
-            confirmed(outlet.send(publish, self).await?, &publish.queue).await
-        };
-        tokio::time::timeout_at(deadline, attempt)
-            .await
-            .unwrap_or_else(|_| Err(self.timed_out()))
-    }
-
-    /// Has many under way at once: lapin answers a send only when its connection's thread has
-    /// written it, so that one send after the other would cost a switch of threads each. They are
-    /// sent in their order; those that fail with the connection are tried again.
+    /// Answers in their order; those that fail with the connection are tried again.
     pub(super) async fn publish_many(
         &self,
         publishes: Vec<Publish>,
     ) -> Vec<Result<(), BrokerError>> {
+        let mut groups = together(publishes).peekable();
+        let Some(first) = groups.next() else {
+            return Vec::new();
+        };
+        if groups.peek().is_none() {
+            return self.publish_together(first).await;
+        }
+        let sends = std::iter::once(first).chain(groups);
+        let sends = sends.map(|publishes| self.publish_together(publishes));
+        let answers = futures_util::stream::iter(sends).buffered(TIMES_UNDER_WAY);
+        Box::pin(answers.concat()).await
+    }
+
+    async fn publish_together(&self, publishes: Vec<Publish>) -> Vec<Result<(), BrokerError>> {
         let deadline = Instant::now() + self.connection.settings().publish_timeout;
-        let sends = publishes
-            .into_iter()
-            .map(|publish| self.publish_by(publish, deadline));
-        futures_util::stream::iter(sends)
-            .buffered(MOST_UNDER_WAY)
-            .collect()
-            .await
-    }
-
-    async fn publish_by(&self, publish: Publish, deadline: Instant) -> Result<(), BrokerError> {
-        match self.publish_once(&publish, deadline).await {
-            Err(BrokerError::Unavailable { .. }) if Instant::now() < deadline => {
-                self.publish(publish).await
+        let mut answers = self.publish_once(&publishes, deadline).await;
+        loop {
+            let is_lost =
+                |answer: &Result<_, _>| matches!(answer, Err(BrokerError::Unavailable { .. }));
+            let lost = (0..answers.len()).filter(|place| is_lost(&answers[*place]));
+            let lost: Vec<usize> = lost.collect();
+            if lost.is_empty() || Instant::now() >= deadline {
+                return answers;
             }
-            answer => answer,
+            tokio::time::sleep(RETRY_WAIT).await;
+            let again: Vec<Publish> = lost.iter().map(|place| publishes[*place].clone()).collect();
+            let answered = self.publish_once(&again, deadline).await;
+            for (place, answer) in lost.into_iter().zip(answered) {
+                answers[place] = answer;
+            }
         }
     }
 
-    fn timed_out(&self) -> BrokerError {
-        let settings = self.connection.settings();
-        BrokerError::Unavailable {
-            reason: format!(
-                "{} did not confirm a message within {:?}",
-                settings.url, settings.publish_timeout
-            ),
-        }
-    }
-
-    /// The live channel, or a new one.
-    async fn outlet(&self) -> Result<Arc<Outlet>, BrokerError> {
-        let mut current = self.current.lock().await;
-        if let Some(outlet) = current
-            .as_ref()
-            .filter(|it| it.channel.status().connected())
-        {
-            return Ok(Arc::clone(outlet));
-        }
-        let channel = self.connection.channel_when_connected().await?;
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
+    async fn publish_once(
+        &self,
+        publishes: &[Publish],
+        deadline: Instant,
+    ) -> Vec<Result<(), BrokerError>> {
+        let attempt = async {
+            match self.connection.outlet().await {
+                Ok(outlet) => self.send(publishes, &outlet).await,
+                Err(error) => vec![Err(error); publishes.len()],
+            }
+        };
+        tokio::time::timeout_at(deadline, attempt)
             .await
-            .map_err(|error| on_connection(&error))?;
-        let outlet = Arc::new(Outlet {
-            channel,
-            delay_levels: delay::Levels::default(),
-            delay_targets: Mutex::default(),
-        });
-        *current = Some(Arc::clone(&outlet));
-        Ok(outlet)
+            .unwrap_or_else(|_| vec![Err(self.timed_out()); publishes.len()])
     }
-}
 
-impl Outlet {
-    async fn send(
+    async fn send(&self, publishes: &[Publish], outlet: &Outlet) -> Vec<Result<(), BrokerError>> {
+        let mut answers = vec![Ok(()); publishes.len()];
+        let (mut messages, mut places) = (Vec::with_capacity(publishes.len()), Vec::new());
+        for (place, publish) in publishes.iter().enumerate() {
+            match self.route(publish, outlet).await {
+                Ok(route) => {
+                    messages.push(Message::of_job(publish, route, outlet.frame_max()));
+                    places.push(place);
+                }
+                Err(error) => answers[place] = Err(error),
+            }
+        }
+        let sent = outlet.send(messages.into()).await;
+        for (place, answer) in places.into_iter().zip(sent) {
+            answers[place] = answer;
+        }
+        answers
+    }
+
+    /// How a message comes to its queue, which is ready for it then; `None` is straight.
+    async fn route(
         &self,
         publish: &Publish,
-        publisher: &Publisher,
-    ) -> Result<PublisherConfirm, BrokerError> {
-        let (exchange, routing_key) = if publish.delay.is_zero() {
-            (String::new(), publish.queue.to_string())
-        } else {
-            let route = delay::route(&publish.queue, publish.delay)?;
-            self.delay_levels
-                .prepare(&publisher.connection, &route)
-                .await?;
-            self.prepare_delay(&publish.queue, publisher).await?;
-            (route.exchange, route.routing_key)
-        };
-        let options = BasicPublishOptions {
-            mandatory: true,
-            ..BasicPublishOptions::default()
-        };
-        self.channel
-            .basic_publish(
-                exchange.as_str().into(),
-                routing_key.as_str().into(),
-                options,
-                &publish.body,
-                convert::properties(publish, publisher.connection.frame_max()),
-            )
+        outlet: &Outlet,
+    ) -> Result<Option<delay::Route>, BrokerError> {
+        if publish.delay.is_zero() {
+            return Ok(None);
+        }
+        Box::pin(self.delayed_route(publish, outlet))
             .await
-            .map_err(|error| on_connection(&error))
+            .map(Some)
+    }
+
+    async fn delayed_route(
+        &self,
+        publish: &Publish,
+        outlet: &Outlet,
+    ) -> Result<delay::Route, BrokerError> {
+        let route = delay::route(&publish.queue, publish.delay)?;
+        let levels = &outlet.delay_levels;
+        levels.prepare(&self.connection, &route).await?;
+        self.prepare_target(&publish.queue, outlet).await?;
+        Ok(route)
     }
 
     /// Declares on another channel: an error there would close this one, and what is under way.
-    async fn prepare_delay(
-        &self,
-        queue: &QueueName,
-        publisher: &Publisher,
-    ) -> Result<(), BrokerError> {
-        let mut targets = self.delay_targets.lock().await;
+    async fn prepare_target(&self, queue: &QueueName, outlet: &Outlet) -> Result<(), BrokerError> {
+        let mut targets = outlet.delay_targets.lock().await;
         if targets.contains(queue) {
             // The queue may have been deleted since, and its binding with it.
-            publisher.rescue_delayed();
+            self.rescue_delayed();
             return Ok(());
         }
-        let channel = publisher.connection.channel().await?;
+        let channel = self.connection.channel().await?;
         topology::look_up(&channel, queue)
             .await
             .map_err(|error| match error {
@@ -195,17 +170,30 @@ impl Outlet {
         targets.insert(queue.clone());
         Ok(())
     }
+
+    fn timed_out(&self) -> BrokerError {
+        let settings = self.connection.settings();
+        BrokerError::Unavailable {
+            reason: format!(
+                "{} did not confirm a message within {:?}",
+                settings.url, settings.publish_timeout
+            ),
+        }
+    }
 }
 
-async fn confirmed(confirm: PublisherConfirm, queue: &QueueName) -> Result<(), BrokerError> {
-    match confirm.await.map_err(|error| on_connection(&error))? {
-        Confirmation::Ack(None) => Ok(()),
-        Confirmation::Ack(Some(returned)) => Err(BrokerError::Unroutable {
-            queue: queue.to_string(),
-            reason: returned.reply_text.to_string(),
-        }),
-        Confirmation::Nack(_) | Confirmation::NotRequested => Err(BrokerError::NotConfirmed {
-            queue: queue.to_string(),
-        }),
-    }
+/// What is sent together, in order.
+fn together(publishes: Vec<Publish>) -> impl Iterator<Item = Vec<Publish>> {
+    let mut rest = publishes.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let mut taken = vec![rest.next()?];
+        let mut bytes = taken[0].body.len();
+        while taken.len() < MOST_TOGETHER
+            && let Some(next) = rest.next_if(|next| bytes + next.body.len() <= MOST_BYTES_TOGETHER)
+        {
+            bytes += next.body.len();
+            taken.push(next);
+        }
+        Some(taken)
+    })
 }

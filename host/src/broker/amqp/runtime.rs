@@ -4,6 +4,7 @@ use std::{
     io::{self, Read, Write},
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,26 +17,33 @@ use lapin::{
     uri::AMQPUri,
 };
 
-use super::transport::Transport;
+use super::{outlet::Outbox, transport::Transport};
 
 type Socket = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
 type Kit = RuntimeParts<Tokio, Mending>;
 
-/// Connects as `lapin::Connection::connect_uri_with_config` does, but for the stream.
+/// Connects as `lapin::Connection::connect_uri_with_config` does, but for the stream; with it comes
+/// the way out for messages.
 pub(super) async fn connect(
     uri: AMQPUri,
     properties: ConnectionProperties,
     tls: OwnedTLSConfig,
-) -> lapin::Result<lapin::Connection> {
+) -> lapin::Result<(lapin::Connection, Arc<Outbox>)> {
     let tokio = Tokio::current();
     let runtime = Runtime::new(Kit::new(tokio.clone(), Mending(tokio.clone())));
     let below = Runtime::new(tokio);
+    let outbox = Arc::new(Outbox::default());
+    let shared = Arc::clone(&outbox);
     let open = async move |uri: AMQPUri, _: Runtime<Kit>| {
         let frame_max = uri.query.frame_max.unwrap_or(0);
         let socket = uri.connect_with_config_async(tls.as_ref(), &below).await?;
-        Ok(AsyncTcpStream::Plain(Transport::new(socket, frame_max)))
+        let outbox = Arc::clone(&shared);
+        Ok(AsyncTcpStream::Plain(Transport::new(
+            socket, frame_max, outbox,
+        )))
     };
-    lapin::Connection::connector(uri, runtime, open, properties).await
+    let connection = lapin::Connection::connector(uri, runtime, open, properties).await?;
+    Ok((connection, outbox))
 }
 
 /// Tokio with another type of stream: lapin takes that type from its runtime.
@@ -66,14 +74,15 @@ impl Reactor for Mending {
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
         let connecting = self.0.tcp_connect_addr(address);
-        async { Ok(Transport::new(AsyncTcpStream::Plain(connecting.await?), 0)) }
+        async {
+            let socket = AsyncTcpStream::Plain(connecting.await?);
+            Ok(Transport::new(socket, 0, Arc::default()))
+        }
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::sync::Arc;
-
     use lapin::{
         BasicProperties,
         options::{BasicGetOptions, BasicPublishOptions, QueueDeclareOptions},
@@ -90,7 +99,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    fn broker() -> AMQPUri {
+    pub(in super::super) fn broker() -> AMQPUri {
         std::env::var("WARREN_TEST_AMQP_URL")
             .unwrap_or_else(|_| "amqp://guest:guest@127.0.0.1:5672/%2f".to_owned())
             .parse()
@@ -137,7 +146,7 @@ pub(super) mod tests {
             identity: None,
             cert_chain: certificate,
         };
-        let connection = connect(uri, ConnectionProperties::default(), tls)
+        let (connection, _) = connect(uri, ConnectionProperties::default(), tls)
             .await
             .unwrap_or_else(|error| panic!("no RabbitMQ: {error}; start it"));
         let channel = connection.create_channel().await.unwrap();

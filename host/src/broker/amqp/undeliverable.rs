@@ -15,21 +15,20 @@ use std::{
 
 use futures_util::{StreamExt, future::try_join_all};
 use lapin::{
-    Channel, Confirmation,
+    Channel,
     message::Delivery,
-    options::{
-        BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
-        ConfirmSelectOptions,
-    },
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
     types::{AMQPValue, FieldTable, ShortString},
 };
 use tokio_util::task::AbortOnDropHandle;
+use warren_plugin_api::Payload;
 
 use super::{
     connection::Connection,
-    delay::{self, Levels, UNDELIVERABLE},
+    delay::{self, Route, UNDELIVERABLE},
     error::on_connection,
     header_room::{Table, fitted},
+    outlet::{Message, Outlet},
     topology,
 };
 use crate::broker::{BrokerError, QueueName};
@@ -90,10 +89,6 @@ async fn receive(
     let channel = connection.channel_when_connected().await?;
     delay::declare_delivery(&channel).await?;
     channel
-        .confirm_select(ConfirmSelectOptions::default())
-        .await
-        .map_err(failed)?;
-    channel
         .basic_qos(AT_ONCE, BasicQosOptions::default())
         .await
         .map_err(failed)?;
@@ -106,7 +101,6 @@ async fn receive(
         )
         .await
         .map_err(failed)?;
-    let levels = Levels::default();
     let mut batches = consumer.ready_chunks(usize::from(AT_ONCE));
     while let Some(batch) = batches.next().await {
         let batch: Vec<Delivery> = batch
@@ -116,7 +110,7 @@ async fn receive(
         let Some(last) = batch.last().map(|delivery| delivery.delivery_tag) else {
             continue;
         };
-        send_batch_on(connection, &levels, &channel, &batch, seen).await?;
+        send_batch_on(connection, &channel, &batch, seen).await?;
         // All up to the last: deliveries come in the order of their tags.
         channel
             .basic_ack(last, BasicAckOptions { multiple: true })
@@ -129,7 +123,6 @@ async fn receive(
 
 async fn send_batch_on(
     connection: &Connection,
-    levels: &Levels,
     channel: &Channel,
     batch: &[Delivery],
     seen: &mut Seen,
@@ -146,10 +139,10 @@ async fn send_batch_on(
         };
         let found = bind_again(connection, &queue).await?;
         let sends = deliveries.iter().map(|delivery| async {
-            if found && deliver(connection, channel, queue.as_str(), delivery).await? {
+            if found && deliver(connection, &queue, delivery).await? {
                 return Ok(true);
             }
-            send_round(connection, levels, channel, &queue, delivery)
+            send_round(connection, &queue, delivery)
                 .await
                 .map(|()| false)
         });
@@ -179,20 +172,30 @@ async fn bind_again(connection: &Connection, queue: &QueueName) -> Result<bool, 
 /// Sends a message straight to its queue; `false` when that is gone.
 async fn deliver(
     connection: &Connection,
-    channel: &Channel,
-    queue: &str,
+    queue: &QueueName,
     delivery: &Delivery,
 ) -> Result<bool, BrokerError> {
+    match send_straight(connection, queue, delivery).await {
+        Ok(()) => Ok(true),
+        Err(BrokerError::Unroutable { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+async fn send_straight(
+    connection: &Connection,
+    queue: &QueueName,
+    delivery: &Delivery,
+) -> Result<(), BrokerError> {
     let mut headers = headers(delivery);
     headers.remove(ROUNDS);
-    publish(connection, channel, ("", queue), delivery, headers).await
+    let outlet = connection.outlet().await?;
+    send(&outlet, queue, None, delivery, headers).await
 }
 
 /// Lets a message wait until its queue may be there.
 async fn send_round(
     connection: &Connection,
-    levels: &Levels,
-    channel: &Channel,
     queue: &QueueName,
     delivery: &Delivery,
 ) -> Result<(), BrokerError> {
@@ -205,16 +208,10 @@ async fn send_round(
     let round = FIRST_ROUND
         .saturating_mul(2_u32.saturating_pow(rounds))
         .min(LONGEST_ROUND);
-    let to = delay::route(queue, round)?;
-    levels.prepare(connection, &to).await?;
-    let address = (&*to.exchange, &*to.routing_key);
-    if publish(connection, channel, address, delivery, headers).await? {
-        return Ok(());
-    }
-    Err(BrokerError::Unroutable {
-        queue: queue.to_string(),
-        reason: format!("the queues of {} are gone", to.exchange),
-    })
+    let route = delay::route(queue, round)?;
+    let outlet = connection.outlet().await?;
+    outlet.delay_levels.prepare(connection, &route).await?;
+    send(&outlet, queue, Some(route), delivery, headers).await
 }
 
 /// Keeps what no delay can have brought here where it can be looked at.
@@ -224,50 +221,32 @@ async fn set_aside(
     deliveries: &[&Delivery],
 ) -> Result<(), BrokerError> {
     let suffix = &connection.settings().dead_letter_suffix;
-    let aside = format!("{UNDELIVERABLE}{suffix}");
-    delay::declare_queue(channel, &aside, FieldTable::default()).await?;
+    let aside = QueueName::dead_letters_of(UNDELIVERABLE, suffix);
+    delay::declare_queue(channel, aside.as_str(), FieldTable::default()).await?;
     tracing::warn!(
         queue = %aside,
         messages = deliveries.len(),
         "messages without a delay's address were set aside"
     );
     for delivery in deliveries {
-        deliver(connection, channel, &aside, delivery).await?;
+        send_straight(connection, &aside, delivery).await?;
     }
     Ok(())
 }
 
-/// Sends a message on as it is, but for its headers, to an exchange with a routing key; `false` when
-/// no queue took it.
-async fn publish(
-    connection: &Connection,
-    channel: &Channel,
-    (exchange, routing_key): (&str, &str),
+/// Sends a message on as it is, but for its headers.
+async fn send(
+    outlet: &Outlet,
+    queue: &QueueName,
+    route: Option<Route>,
     delivery: &Delivery,
     headers: Table,
-) -> Result<bool, BrokerError> {
-    let properties = fitted(delivery.properties.clone(), headers, connection.frame_max());
-    let options = BasicPublishOptions {
-        mandatory: true,
-        ..BasicPublishOptions::default()
-    };
-    let confirm = channel
-        .basic_publish(
-            exchange.into(),
-            routing_key.into(),
-            options,
-            &delivery.data,
-            properties,
-        )
-        .await
-        .map_err(|error| on_connection(&error))?;
-    match confirm.await.map_err(|error| on_connection(&error))? {
-        Confirmation::Ack(None) => Ok(true),
-        Confirmation::Ack(Some(_returned)) => Ok(false),
-        Confirmation::Nack(_) | Confirmation::NotRequested => Err(BrokerError::NotConfirmed {
-            queue: routing_key.to_owned(),
-        }),
-    }
+) -> Result<(), BrokerError> {
+    let properties = fitted(delivery.properties.clone(), headers, outlet.frame_max());
+    let body = Payload::from(&*delivery.data);
+    let message = Message::new(queue.clone(), route, &properties, body);
+    let answers = outlet.send(vec![message].into()).await;
+    answers.into_iter().next().unwrap_or(Ok(()))
 }
 
 /// As they are on the wire, so that all of them survive.
