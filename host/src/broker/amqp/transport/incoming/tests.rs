@@ -1,10 +1,17 @@
 use std::{sync::Arc, task::Waker};
 
+use lapin::BasicProperties;
+
 use super::{super::Transport, *};
+use crate::broker::{BrokerError, QueueName, amqp::outlet::Message};
 
 fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    frame_on(1, kind, payload)
+}
+
+fn frame_on(channel: u8, kind: u8, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&[kind, 0, 1][..], &length, payload, &[END]].concat()
+    [&[kind, 0, channel][..], &length, payload, &[END]].concat()
 }
 
 /// A content header with one header, whose name is not UTF-8, and `more` in its table.
@@ -73,12 +80,22 @@ impl AsyncRead for Pieces {
 }
 
 fn read_all(pieces: Vec<Vec<u8>>, frame_max: u32, at_once: usize) -> Vec<u8> {
+    read_beside(&Arc::default(), pieces, frame_max, at_once)
+}
+
+/// What lapin reads beside `outbox`.
+fn read_beside(
+    outbox: &Arc<Outbox>,
+    pieces: Vec<Vec<u8>>,
+    frame_max: u32,
+    at_once: usize,
+) -> Vec<u8> {
     let pieces = pieces.into_iter().filter(|piece| !piece.is_empty());
     let stream = Pieces {
         pieces: pieces.collect(),
         pause: false,
     };
-    let mut transport = Transport::new(stream, frame_max, Arc::default());
+    let mut transport = Transport::new(stream, frame_max, Arc::clone(outbox));
     let mut context = Context::from_waker(Waker::noop());
     let mut read = Vec::new();
     let mut buffer = vec![0; at_once];
@@ -159,4 +176,114 @@ fn a_content_header_fits_into_the_frames_that_were_agreed_on() {
             assert_eq!(read_all(pieces, ours, 64)[tune.len()..], read[..]);
         }
     }
+}
+
+/// An outbox whose channel is 7 and that has sent four messages, and their answers.
+fn outbox_with_messages() -> (
+    Arc<Outbox>,
+    tokio::sync::oneshot::Receiver<Vec<Result<(), BrokerError>>>,
+) {
+    let outbox = Arc::new(Outbox::default());
+    outbox.open(7).unwrap();
+    let message = |body: &str| {
+        let queue = QueueName::new("queue").unwrap();
+        Message::new(queue, None, &BasicProperties::default(), body.into())
+    };
+    let messages = ["one", "two", "three", ""].map(message);
+    let answers = outbox.send(7, Arc::new(messages.into()), Vec::new());
+    (outbox, answers.unwrap())
+}
+
+/// What the broker says of them: the third and the fourth came back, the second was not taken.
+fn confirmations() -> Vec<Vec<u8>> {
+    let returned = |body: &[&[u8]]| {
+        let about = b"\0\x3c\0\x32\x01\x38\x08NO_ROUTE\0\x05queue";
+        let length = body.concat().len() as u64;
+        let header = [&[0, 60, 0, 0][..], &length.to_be_bytes(), &[0, 0]].concat();
+        let parts = body.iter().map(|part| frame_on(7, BODY, part));
+        let frames = [
+            frame_on(7, METHOD, about),
+            frame_on(7, CONTENT_HEADER, &header),
+        ];
+        frames.into_iter().chain(parts).collect::<Vec<_>>()
+    };
+    let confirm = |method: u8, tag: u64, flags: u8| {
+        let method = [&[0, 60, 0, method][..], &tag.to_be_bytes(), &[flags]].concat();
+        frame_on(7, METHOD, &method)
+    };
+    let mut frames = returned(&[b"thr", b"ee"]);
+    frames.extend(returned(&[]));
+    frames.push(confirm(120, 2, 0));
+    frames.push(confirm(80, 4, 1));
+    frames
+}
+
+#[test]
+fn confirmations_go_to_the_outbox_and_lapin_hears_that_the_broker_is_there() {
+    let (came, read) = delivery();
+    let frames = confirmations();
+    let signs = SIGN_OF_LIFE.repeat(frames.len());
+    let frames = [&came[..], &frames.concat(), &came].concat();
+    let left = [&read[..], &signs, &read].concat();
+    for split in 0..=frames.len() {
+        for at_once in [1, 13, 4_096] {
+            let (outbox, mut answers) = outbox_with_messages();
+            let pieces = vec![frames[..split].to_vec(), frames[split..].to_vec()];
+            assert_eq!(read_beside(&outbox, pieces, 0, at_once), left, "at {split}");
+            let returned = Err(BrokerError::Unroutable {
+                queue: "queue".to_owned(),
+                reason: "NO_ROUTE".to_owned(),
+            });
+            let refused = Err(BrokerError::NotConfirmed {
+                queue: "queue".to_owned(),
+            });
+            let expected = vec![Ok(()), refused, returned.clone(), returned];
+            assert_eq!(answers.try_recv(), Ok(expected), "at {split}");
+        }
+    }
+}
+
+#[test]
+fn frames_of_the_outbox_that_are_cut_short_hurt_nobody() {
+    for frame in confirmations() {
+        let payload = &frame[HEAD..frame.len() - 1];
+        for length in 0..payload.len() {
+            let (outbox, _answers) = outbox_with_messages();
+            let cut = frame_on(7, frame[0], &payload[..length]);
+            read_beside(&outbox, vec![cut], 0, 64);
+        }
+    }
+}
+
+#[test]
+fn lapin_hears_of_a_channel_that_is_closed_and_so_does_the_outbox() {
+    let text = b"\0\x14\0\x28\x01\x93\x0eACCESS_REFUSED\0\0\0\0";
+    let close = frame_on(7, METHOD, text);
+    let (outbox, mut answers) = outbox_with_messages();
+    assert_eq!(read_beside(&outbox, vec![close.clone()], 0, 64), close);
+    let refused = Err(BrokerError::AccessRefused {
+        reason: "ACCESS_REFUSED".to_owned(),
+    });
+    assert_eq!(answers.try_recv(), Ok(vec![refused; 4]));
+    assert!(outbox.channel().is_none());
+}
+
+#[test]
+fn nothing_is_written_while_the_broker_takes_no_messages() {
+    let (outbox, _answers) = outbox_with_messages();
+    let send = |frames: &[u8]| drop(outbox.send(7, Arc::default(), frames.to_vec()).unwrap());
+    let written = || {
+        let mut written = Vec::new();
+        outbox.exchange(&mut written);
+        written
+    };
+    outbox.set_blocked(true);
+    outbox.set_paused(true);
+    send(b"one");
+    assert_eq!(written(), b"");
+    outbox.set_blocked(false);
+    assert_eq!(written(), b"");
+    send(b"two");
+    outbox.set_paused(false);
+    assert_eq!(written(), b"onetwo");
 }
