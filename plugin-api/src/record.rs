@@ -112,6 +112,29 @@ pub enum WriteMode {
     Always,
 }
 
+impl WriteMode {
+    /// [`Write::may_replace`], for a store that has taken the write apart: whether a record of
+    /// version `new` takes effect.
+    pub fn may_replace(
+        self,
+        new: Version,
+        stored: Option<(Version, Option<Timestamp>)>,
+        now: Timestamp,
+    ) -> bool {
+        let Some((version, expires_at)) = stored else {
+            return true;
+        };
+        if expires_at.is_some_and(|expires_at| expires_at <= now) {
+            return true;
+        }
+        match self {
+            Self::IfNewer => new.replaces(version),
+            Self::IfAbsent => false,
+            Self::Always => true,
+        }
+    }
+}
+
 /// One record to be written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Write {
@@ -132,17 +155,7 @@ impl Write {
         stored: Option<(Version, Option<Timestamp>)>,
         now: Timestamp,
     ) -> bool {
-        let Some((version, expires_at)) = stored else {
-            return true;
-        };
-        if expires_at.is_some_and(|expires_at| expires_at <= now) {
-            return true;
-        }
-        match self.mode {
-            WriteMode::IfNewer => self.record.version().replaces(version),
-            WriteMode::IfAbsent => false,
-            WriteMode::Always => true,
-        }
+        self.mode.may_replace(self.record.version(), stored, now)
     }
 }
 

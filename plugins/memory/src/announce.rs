@@ -1,6 +1,9 @@
 //! Who is told that a job has ended.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use warren_plugin_api::{CompletionSink, Status, Text};
 
@@ -8,6 +11,8 @@ use warren_plugin_api::{CompletionSink, Status, Text};
 #[derive(Default)]
 pub(crate) struct Subscribers {
     sinks: Mutex<Arc<Vec<Subscriber>>>,
+    /// Whether there are some: what each write would else take the lock for.
+    any: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -37,6 +42,9 @@ impl Subscribers {
 
     /// Tells everybody. Runs the sinks without a lock: they are the host's code.
     pub(crate) fn announce(&self, job_id: &Text, status: Status) {
+        if !self.any.load(Ordering::Acquire) {
+            return;
+        }
         for subscriber in self.snapshot().iter() {
             subscriber.sink.completed(job_id.clone(), status);
         }
@@ -49,6 +57,7 @@ impl Subscribers {
     fn change(&self, change: impl FnOnce(&mut Vec<Subscriber>)) {
         let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
         change(Arc::make_mut(&mut sinks));
+        self.any.store(!sinks.is_empty(), Ordering::Release);
     }
 }
 

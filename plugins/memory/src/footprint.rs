@@ -1,8 +1,8 @@
 //! How much memory a record keeps occupied, and how to make it less.
 
-use std::mem::size_of;
+use std::{mem::size_of, sync::Arc};
 
-use warren_plugin_api::{Payload, Record, StoreError, StoreResult, Text, Write};
+use warren_plugin_api::{Payload, Record, StoreError, StoreResult, Text, Write, WriteMode};
 
 use crate::config::Limits;
 
@@ -11,9 +11,13 @@ use crate::config::Limits;
 const BOOKKEEPING_BYTES: usize = size_of::<Record>() + 320;
 const EXTRA_ENTRY_BYTES: usize = size_of::<(Text, Payload)>() + 32;
 
-/// A write that fits, with what its record will take.
+/// A write that fits, with what its record will take: all that can be made ready before other
+/// callers have to wait for it.
 pub(crate) struct Incoming {
-    pub(crate) write: Write,
+    pub(crate) record: Arc<Record>,
+    pub(crate) mode: WriteMode,
+    /// The record's id once more, for the table of ids.
+    pub(crate) job_id: Text,
     pub(crate) bytes: u64,
 }
 
@@ -46,7 +50,21 @@ impl Incoming {
                 limits.max_bytes,
             ));
         }
-        Ok(Self { write, bytes })
+        let Write { record, mode } = write;
+        Ok(Self {
+            job_id: record.job_id.clone(),
+            record: Arc::new(record),
+            mode,
+            bytes,
+        })
+    }
+}
+
+impl Incoming {
+    /// The record, if the job has ended with it.
+    pub(crate) fn ended(&self) -> Option<Arc<Record>> {
+        let has_ended = self.record.status.is_terminal();
+        has_ended.then(|| Arc::clone(&self.record))
     }
 }
 

@@ -1,7 +1,8 @@
 //! The records and everything that is derived from them: what one lock protects.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
+use hashbrown::HashMap;
 use lru::LruCache;
 use warren_plugin_api::{Filter, Record, Status, Text, Timestamp};
 
@@ -61,37 +62,41 @@ impl Records {
         }
     }
 
-    /// Writes what may be written and returns it; `None` when the write is stale. Records that
-    /// go for it are pushed to `gone`.
+    /// Writes what may be written; `false` when the write is stale. Records that go for it are
+    /// pushed to `gone`.
     pub(crate) fn put(
         &mut self,
-        Incoming { write, bytes }: Incoming,
+        incoming: Incoming,
         now: Timestamp,
         gone: &mut Vec<Arc<Record>>,
-    ) -> Option<Arc<Record>> {
-        let number = self.numbers.get(&write.record.job_id).copied();
-        let stored = number.and_then(|number| self.by_use.peek(&number));
-        if !write.may_replace(stored.map(|stored| stored.record.version_and_expiry()), now) {
-            return None;
-        }
-        let record = Arc::new(write.record);
-        let new = Stored {
-            record: Arc::clone(&record),
+    ) -> bool {
+        let Incoming {
+            record,
+            mode,
+            job_id,
             bytes,
-        };
+        } = incoming;
+        let number = self.numbers.get(&job_id).copied();
+        let stored = number.and_then(|number| self.by_use.peek(&number));
+        let stored = stored.map(|stored| stored.record.version_and_expiry());
+        if !mode.may_replace(record.version(), stored, now) {
+            gone.push(record);
+            return false;
+        }
+        let new = Stored { record, bytes };
         self.bytes += bytes;
         match number {
             Some(number) => self.replace(number, new, gone),
-            None => self.insert(new),
+            None => self.insert(job_id, new),
         }
         self.make_room(now, gone);
-        Some(record)
+        true
     }
 
-    fn insert(&mut self, new: Stored) {
+    fn insert(&mut self, job_id: Text, new: Stored) {
         let number = self.next_number;
         self.next_number += 1;
-        self.numbers.insert(new.record.job_id.clone(), number);
+        self.numbers.insert(job_id, number);
         self.index.insert(number, &new.record);
         self.by_use.put(number, new);
     }
@@ -235,7 +240,7 @@ mod tests {
     fn put(records: &mut Records, record: Record) -> usize {
         let incoming = Incoming::new(Write::from(record), &records.limits).unwrap();
         let mut gone = Vec::new();
-        assert!(records.put(incoming, Timestamp::now(), &mut gone).is_some());
+        assert!(records.put(incoming, Timestamp::now(), &mut gone));
         gone.len()
     }
 

@@ -1,6 +1,9 @@
 //! The store's operations.
 
-use std::sync::Arc;
+use std::{
+    future::{Future, ready},
+    sync::Arc,
+};
 
 use tokio::sync::watch;
 use warren_plugin_api::{
@@ -53,14 +56,15 @@ impl ResultStore for MemoryStore {
         }
     }
 
-    async fn put(&self, write: Write) -> StoreResult<WriteOutcome> {
-        let incoming = Incoming::new(write, &self.shared.limits)?;
-        let mut gone = Vec::new();
-        let written = self
-            .shared
-            .records()
-            .put(incoming, Timestamp::now(), &mut gone);
-        Ok(self.announced(written.as_deref()))
+    // Done when they are called: a future that holds a record would be copied with it.
+
+    fn put(&self, write: Write) -> impl Future<Output = StoreResult<WriteOutcome>> {
+        ready(self.put_now(write))
+    }
+
+    fn get(&self, job_id: Text) -> impl Future<Output = StoreResult<Option<Record>>> {
+        let record = self.shared.records().get(&job_id, Timestamp::now());
+        ready(Ok(record.map(|record| Record::clone(&record))))
     }
 
     async fn put_many(&self, writes: Vec<Write>) -> BatchResult<WriteOutcome> {
@@ -70,30 +74,27 @@ impl ResultStore for MemoryStore {
             let prepared: Vec<_> = writes
                 .by_ref()
                 .take(ITEMS_AT_ONCE)
-                .map(|write| Incoming::new(write, &self.shared.limits))
+                .map(|write| {
+                    let incoming = Incoming::new(write, &self.shared.limits)?;
+                    Ok((incoming.ended(), incoming))
+                })
                 .collect();
             let mut gone = Vec::new();
             let now = Timestamp::now();
             let written: Vec<_> = {
                 let mut records = self.shared.records();
-                let mut put = |incoming| records.put(incoming, now, &mut gone);
+                let mut put = |(ended, incoming)| (ended, records.put(incoming, now, &mut gone));
                 prepared
                     .into_iter()
-                    .map(|incoming| incoming.map(&mut put))
+                    .map(|prepared: StoreResult<_>| prepared.map(&mut put))
                     .collect()
             };
-            outcomes.extend(
-                written
-                    .into_iter()
-                    .map(|written| Ok(self.announced(written?.as_deref()))),
-            );
+            outcomes.extend(written.into_iter().map(|written| {
+                let (ended, is_written) = written?;
+                Ok(self.announced(is_written, ended))
+            }));
         }
         Ok(outcomes)
-    }
-
-    async fn get(&self, job_id: Text) -> StoreResult<Option<Record>> {
-        let record = self.shared.records().get(&job_id, Timestamp::now());
-        Ok(record.map(|record| Record::clone(&record)))
     }
 
     async fn get_many(&self, job_ids: Vec<Text>) -> BatchResult<Option<Record>> {
@@ -225,12 +226,21 @@ impl ResultStore for MemoryStore {
 }
 
 impl MemoryStore {
-    /// Tells the subscribers when the job has ended with what was written.
-    fn announced(&self, written: Option<&Record>) -> WriteOutcome {
-        let Some(record) = written else {
+    fn put_now(&self, write: Write) -> StoreResult<WriteOutcome> {
+        let incoming = Incoming::new(write, &self.shared.limits)?;
+        let ended = incoming.ended();
+        let now = Timestamp::now();
+        let mut gone = Vec::new();
+        let is_written = self.shared.records().put(incoming, now, &mut gone);
+        Ok(self.announced(is_written, ended))
+    }
+
+    /// Tells the subscribers that a job has `ended`, if that was written.
+    fn announced(&self, is_written: bool, ended: Option<Arc<Record>>) -> WriteOutcome {
+        if !is_written {
             return WriteOutcome::Stale;
-        };
-        if record.status.is_terminal() {
+        }
+        if let Some(record) = ended {
             self.shared
                 .subscribers
                 .announce(&record.job_id, record.status);
