@@ -88,7 +88,8 @@ pub(crate) enum Command {
     StoreCall,
     /// Batches of records written to Redis: through the plugin, and by a bare pipeline.
     RedisStore,
-    /// Celery, taskiq, dramatiq, arq and rabbitmq-arq, from PyPI, beside Warren.
+    /// Celery, taskiq, dramatiq, arq and rabbitmq-arq, from PyPI, and the celery crate and apalis,
+    /// from crates.io, beside Warren.
     Peers,
     /// Long queues, many stored results, large results, two processes, memory.
     Scale,

@@ -8,7 +8,10 @@ use std::{
 
 use serde::Deserialize;
 use tokio::process::Command;
-use warren::{broker::Broker, client::Client};
+use warren::{
+    broker::{Broker, QueueName},
+    client::Client,
+};
 
 use crate::{
     error::{BenchError, ensure},
@@ -20,29 +23,58 @@ use crate::{
     warren_side,
 };
 
-/// A peer: its driver under `bench/peers`, and what of a job a crash of its own, of RabbitMQ or of
-/// a worker leaves.
-const PEERS: [(&str, &str); 5] = [
-    (
-        "celery",
-        "persistent messages, confirmed one by one; acknowledged before the task runs",
-    ),
-    (
-        "dramatiq",
-        "persistent messages, confirmed one by one; acknowledged after the result",
-    ),
-    (
-        "taskiq",
-        "persistent messages, confirmed, 512 at once; acknowledged after the result",
-    ),
-    (
-        "arq",
-        "no RabbitMQ: the queue is in Redis and as durable as Redis is set to be; 50 sent at once",
-    ),
-    (
-        "rabbitmq-arq",
-        "transient messages, confirmed, 512 at once; acknowledged after the result",
-    ),
+/// A peer, whose driver is under `bench/peers`.
+struct Peer {
+    name: &'static str,
+    language: Language,
+    /// What of a job a crash of its own, of RabbitMQ or of a worker leaves.
+    durability: &'static str,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Language {
+    Python,
+    Rust,
+}
+
+const PEERS: [Peer; 7] = [
+    Peer {
+        name: "celery",
+        language: Language::Python,
+        durability: "persistent messages, confirmed one by one; acknowledged before the task runs",
+    },
+    Peer {
+        name: "dramatiq",
+        language: Language::Python,
+        durability: "persistent messages, confirmed one by one; acknowledged after the result",
+    },
+    Peer {
+        name: "taskiq",
+        language: Language::Python,
+        durability: "persistent messages, confirmed, 512 at once; acknowledged after the result",
+    },
+    Peer {
+        name: "arq",
+        language: Language::Python,
+        durability: "no RabbitMQ: the queue is in Redis and as durable as Redis is set to be; 50 \
+                     sent at once",
+    },
+    Peer {
+        name: "rabbitmq-arq",
+        language: Language::Python,
+        durability: "transient messages, confirmed, 512 at once; acknowledged after the result",
+    },
+    Peer {
+        name: "celery-rs",
+        language: Language::Rust,
+        durability: "persistent messages, not confirmed; acknowledged after the task; no results",
+    },
+    Peer {
+        name: "apalis",
+        language: Language::Rust,
+        durability: "transient messages, not confirmed, a queue that ends with RabbitMQ; \
+                     acknowledged after the job; no results",
+    },
 ];
 const WARREN: &str = "Warren";
 const WARREN_DURABILITY: &str = "`queued` record stored, then persistent messages, confirmed, 512 \
@@ -52,6 +84,7 @@ const IN_FLIGHT: u16 = 512;
 /// A driver gives up by itself before this.
 const GIVE_UP: Duration = Duration::from_secs(200);
 const INSTALL_DEADLINE: Duration = Duration::from_secs(300);
+const BUILD_DEADLINE: Duration = Duration::from_secs(1_200);
 
 /// What a driver prints.
 #[derive(Debug, Deserialize)]
@@ -69,7 +102,7 @@ pub(crate) async fn measure(
     options: &Options,
     servers: &Servers,
 ) -> Result<Vec<Measure>, BenchError> {
-    let python = python().await?;
+    let drivers = Drivers::make_ready().await?;
     let (jobs, seconds, rounds) = if options.quick {
         (1_000, 3, 1)
     } else {
@@ -77,7 +110,7 @@ pub(crate) async fn measure(
     };
     let names: Vec<&str> = [WARREN]
         .into_iter()
-        .chain(PEERS.map(|(name, _)| name))
+        .chain(PEERS.iter().map(|peer| peer.name))
         .collect();
     let mut measures = [
         ("peers: enqueue", Unit::PerSecond),
@@ -88,17 +121,18 @@ pub(crate) async fn measure(
     .map(|(name, unit)| Measure::new(name, unit, &names));
     for measure in &mut measures {
         measure.note(0, WARREN_DURABILITY);
-        for (place, (_, durability)) in PEERS.iter().enumerate() {
-            measure.note(place + 1, *durability);
+        for (place, peer) in PEERS.iter().enumerate() {
+            measure.note(place + 1, peer.durability);
         }
     }
     for round in 1..=rounds {
         eprintln!("peers: round {round} of {rounds}, {WARREN}");
         let own = warren(options, servers, jobs, seconds).await?;
         add(&mut measures, 0, &own);
-        for (place, (name, _)) in PEERS.iter().enumerate() {
+        for (place, peer) in PEERS.iter().enumerate() {
+            let name = peer.name;
             eprintln!("peers: round {round} of {rounds}, {name}");
-            match peer(&python, servers, name, jobs, seconds).await {
+            match drivers.run(peer, servers, jobs, seconds).await {
                 Ok(printed) => add(&mut measures, place + 1, &printed),
                 Err(reason) => {
                     eprintln!("peers: {name} is left out of this round: {reason}");
@@ -170,24 +204,62 @@ async fn warren(
     })
 }
 
-/// Runs a peer's driver; the error is a reason to leave it out.
-async fn peer(
-    python: &Path,
-    servers: &Servers,
-    name: &str,
-    jobs: u32,
-    seconds: u64,
-) -> Result<Printed, String> {
-    let module = format!("peer_{}", name.replace('-', "_"));
-    let running = Command::new(python)
-        .arg(folder().join("measure.py"))
-        .args([&module, &jobs.to_string(), &seconds.to_string()])
-        .env("PEER_AMQP_URL", servers.amqp_url())
-        .env("PEER_REDIS_URL", servers.redis_url())
-        .env("PEER_NAME", format!("{}-{name}", servers.key_prefix()))
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
+/// What measures the peers.
+struct Drivers {
+    /// With the peers that are written in Python.
+    python: PathBuf,
+    /// The program with those that are written in Rust; or why there is none.
+    rust: Result<PathBuf, String>,
+}
+
+impl Drivers {
+    async fn make_ready() -> Result<Self, BenchError> {
+        Ok(Self {
+            python: python().await?,
+            rust: rust().await.map_err(|error| error.to_string()),
+        })
+    }
+
+    /// Runs a peer's driver; the error is a reason to leave it out.
+    async fn run(
+        &self,
+        peer: &Peer,
+        servers: &Servers,
+        jobs: u32,
+        seconds: u64,
+    ) -> Result<Printed, String> {
+        let name = format!("{}-{}", servers.key_prefix(), peer.name);
+        let mut driver = match peer.language {
+            Language::Python => {
+                let module = format!("peer_{}", peer.name.replace('-', "_"));
+                let mut python = Command::new(&self.python);
+                python.arg(folder().join("measure.py"));
+                python.args([&module, &jobs.to_string(), &seconds.to_string()]);
+                python
+            }
+            Language::Rust => {
+                let mut rust = Command::new(self.rust.as_ref().map_err(Clone::clone)?);
+                rust.args([peer.name, &jobs.to_string()]);
+                rust
+            }
+        };
+        driver
+            .env("PEER_AMQP_URL", servers.amqp_url())
+            .env("PEER_REDIS_URL", servers.redis_url())
+            .env("PEER_NAME", &name);
+        let printed = printed(driver).await;
+        if peer.language == Language::Rust {
+            // The others do that themselves.
+            let queue = QueueName::new(&name).map_err(|error| error.to_string())?;
+            let deleted = servers.delete_queue(&queue).await;
+            deleted.map_err(|error| error.to_string())?;
+        }
+        printed
+    }
+}
+
+async fn printed(mut driver: Command) -> Result<Printed, String> {
+    let running = driver.stdin(Stdio::null()).kill_on_drop(true).output();
     let output = tokio::time::timeout(GIVE_UP, running)
         .await
         .map_err(|_| format!("no end within {GIVE_UP:?}"))?
@@ -216,19 +288,35 @@ async fn python() -> Result<PathBuf, BenchError> {
     eprintln!("peers: made ready in {}", environment.display());
     let mut make = Command::new("python3");
     make.args(["-m", "venv"]).arg(&environment);
-    run(make).await?;
+    run(make, INSTALL_DEADLINE).await?;
     let mut install = Command::new(&python);
     install
         .args(["-m", "pip", "install", "--quiet", "--requirement"])
         .arg(&requirements);
-    run(install).await?;
+    run(install, INSTALL_DEADLINE).await?;
     std::fs::write(&installed, wanted).map_err(failed)?;
     Ok(python)
 }
 
-async fn run(mut command: Command) -> Result<(), BenchError> {
+/// The peers that are written in Rust, built in the target folder; by their own manifest, since
+/// nothing of Warren needs what they need.
+async fn rust() -> Result<PathBuf, BenchError> {
+    let target = plugins::target_folder()?.join("bench-peers-rust");
+    eprintln!("peers: those in Rust are built in {}", target.display());
+    let mut build = Command::new("cargo");
+    build
+        .args(["build", "--release", "--locked", "--quiet"])
+        .arg("--manifest-path")
+        .arg(folder().join("rust/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&target);
+    run(build, BUILD_DEADLINE).await?;
+    Ok(target.join("release/warren-bench-peers"))
+}
+
+async fn run(mut command: Command, deadline: Duration) -> Result<(), BenchError> {
     let running = command.stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = tokio::time::timeout(INSTALL_DEADLINE, running)
+    let output = tokio::time::timeout(deadline, running)
         .await
         .map_err(failed)?
         .map_err(failed)?;
