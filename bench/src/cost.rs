@@ -37,7 +37,7 @@ pub(crate) async fn measure(
         .chain([records])
         .collect();
     let mut measures = Vec::new();
-    for backend in Backend::chosen(&options.only) {
+    for backend in Backend::of_cost(&options.only)? {
         let place = Place::new(backend, servers).await?;
         let measured = measure_one(&place, &steps).await;
         place.remove().await?;

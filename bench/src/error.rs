@@ -24,6 +24,12 @@ pub(crate) enum BenchError {
          or name another in WARREN_TEST_REDIS_URL"
     )]
     NoRedis { address: String, reason: String },
+    #[error("{name} does not start; the reason is above")]
+    NoTestServer { name: &'static str },
+    #[error(
+        "{store} has no part in `cost`: so many records take too long there; choose among {others}"
+    )]
+    NotInCost { store: &'static str, others: String },
     #[error("the plugin {file} is missing; build it: cargo build --release --workspace")]
     NoPlugin { file: PathBuf },
     #[error("the plugins do not build: {reason}")]
@@ -64,6 +70,22 @@ pub(crate) enum BenchError {
     Sqlite(#[from] rusqlite::Error),
     #[error("PostgreSQL: {0}")]
     Postgres(#[from] tokio_postgres::Error),
+    #[error("MongoDB: {0}")]
+    Mongodb(#[from] mongodb::error::Error),
+    #[error("BSON: {0}")]
+    Bson(#[from] mongodb::bson::error::Error),
+    #[error("object_store: {0}")]
+    ObjectStore(#[from] object_store::Error),
+    #[error("reqwest: {0}")]
+    Http(#[from] reqwest::Error),
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error("MessagePack: {0}")]
+    Encode(#[from] rmp_serde::encode::Error),
+    #[error("MessagePack: {0}")]
+    Decode(#[from] rmp_serde::decode::Error),
+    #[error("base64: {0}")]
+    Base64(#[from] base64::DecodeError),
     #[error("no folder for temporary files: {0}")]
     Folder(std::io::Error),
     #[error("redis-rs: {0}")]

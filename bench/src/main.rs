@@ -24,6 +24,7 @@ mod servers;
 mod start;
 mod store_call;
 mod stores;
+mod test_servers;
 mod warren_side;
 
 use std::{process::ExitCode, time::Duration};

@@ -41,7 +41,7 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_enum, default_value_t = StoreKind::Redis)]
     pub(crate) store: StoreKind,
 
-    /// Only this store in `stores` and `cost`; may be repeated.
+    /// Only this store in `stores` and `cost`, which knows the first four; may be repeated.
     #[arg(long, global = true, value_enum, value_name = "STORE")]
     pub(crate) only: Vec<Backend>,
 

@@ -79,11 +79,17 @@ fn folder() -> Result<&'static Path, BenchError> {
 fn build_beside_this_program() -> std::io::Result<PathBuf> {
     build(&[
         "-p",
+        "warren-store-elasticsearch",
+        "-p",
         "warren-store-memory",
+        "-p",
+        "warren-store-mongodb",
         "-p",
         "warren-store-postgres",
         "-p",
         "warren-store-redis",
+        "-p",
+        "warren-store-s3",
         "-p",
         "warren-store-sqlite",
     ])

@@ -14,7 +14,7 @@ use lapin::{
 use redis::aio::MultiplexedConnection;
 use warren::broker::{BrokerSettings, BrokerUrl, QueueName};
 
-use crate::error::BenchError;
+use crate::{error::BenchError, test_servers::TestServers};
 
 const DEFAULT_AMQP: &str = "amqp://guest:guest@127.0.0.1:5672/%2f";
 const DEFAULT_REDIS: &str = "redis://127.0.0.1:6379/";
@@ -31,6 +31,7 @@ pub(crate) struct Servers {
     redis: redis::Client,
     run: String,
     queues: Mutex<BTreeSet<String>>,
+    others: TestServers,
 }
 
 impl Servers {
@@ -51,6 +52,7 @@ impl Servers {
             redis,
             run: run.to_owned(),
             queues: Mutex::default(),
+            others: TestServers::default(),
         };
         let connection = servers.amqp().await?;
         close(&connection).await;
@@ -86,6 +88,11 @@ impl Servers {
 
     pub(crate) fn redis_url(&self) -> &str {
         &self.redis_url
+    }
+
+    /// Those that no machine has running.
+    pub(crate) const fn others(&self) -> &TestServers {
+        &self.others
     }
 
     /// How Warren reaches the broker.

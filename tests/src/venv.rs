@@ -13,10 +13,12 @@ use std::{
 /// # Panics
 /// When it cannot be made, with what to do about it.
 pub(crate) fn python_with(requirements: &Path, name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a running test has a path");
-    // target/<profile>/deps/<test>
-    let target = test.ancestors().nth(3);
-    let folder = target.expect("tests run from a target folder").join(name);
+    let program = std::env::current_exe().expect("a running program has a path");
+    // A test is target/<profile>/deps/<test>, a program target/<profile>/<program>.
+    let above = program.parent().filter(|folder| folder.ends_with("deps"));
+    let profile = above.or(Some(&program)).and_then(Path::parent);
+    let target = profile.and_then(Path::parent);
+    let folder = target.expect("it runs from a target folder").join(name);
     fs::create_dir_all(&folder).expect("the target folder can be written to");
     let lock = File::create(folder.join("lock")).expect("the target folder can be written to");
     // Another test program may be making it.

@@ -4,10 +4,15 @@ use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio_postgres::NoTls;
 use warren_plugin_api::StoreObject;
+use warren_tests::{S3_ACCESS_KEY_ID, S3_BUCKET, S3_SECRET_ACCESS_KEY};
 
+use super::{SINGLE, elasticsearch, mongodb, postgres, redis};
 use crate::{error::BenchError, plugins, servers::Servers};
+
+/// How long a call to the slower servers may take: on a busy machine longer than the stores allow
+/// by themselves.
+pub(super) const PATIENCE: &str = "1m";
 
 /// A store that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -21,6 +26,12 @@ pub(crate) enum Backend {
     Redis,
     /// A file in the folder for temporary files.
     Sqlite,
+    /// A database of this run's own.
+    Mongodb,
+    /// Objects of this run's own.
+    S3,
+    /// An index of this run's own.
+    Elasticsearch,
 }
 
 impl Backend {
@@ -32,6 +43,40 @@ impl Backend {
         }
     }
 
+    /// As [`chosen`](Self::chosen), of those that take a million records.
+    ///
+    /// # Errors
+    /// When another one was asked for.
+    pub(crate) fn of_cost(only: &[Self]) -> Result<Vec<Self>, BenchError> {
+        let is_slow = |it: &Self| it.one_in() > 1;
+        if let Some(slow) = only.iter().find(|it| is_slow(it)) {
+            let others = Self::value_variants().iter().filter(|it| !is_slow(it));
+            let others: Vec<&str> = others.map(|it| it.name()).collect();
+            return Err(BenchError::NotInCost {
+                store: slow.name(),
+                others: others.join(", "),
+            });
+        }
+        let mut chosen = Self::chosen(only);
+        chosen.retain(|it| !is_slow(it));
+        Ok(chosen)
+    }
+
+    /// How many of so many records a round of it has.
+    pub(crate) fn records(self, of: u32) -> u32 {
+        (of / self.one_in()).max(SINGLE)
+    }
+
+    /// How much less its server is given than the others, so that no store takes a minute.
+    const fn one_in(self) -> u32 {
+        match self {
+            Self::Memory | Self::Postgres | Self::Redis | Self::Sqlite => 1,
+            Self::Elasticsearch => 5,
+            Self::Mongodb => 10,
+            Self::S3 => 20,
+        }
+    }
+
     /// The name that its plugin registers.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -39,6 +84,9 @@ impl Backend {
             Self::Postgres => "postgres",
             Self::Redis => "redis",
             Self::Sqlite => "sqlite",
+            Self::Mongodb => "mongodb",
+            Self::S3 => "s3",
+            Self::Elasticsearch => "elasticsearch",
         }
     }
 }
@@ -48,8 +96,8 @@ pub(crate) struct Place {
     backend: Backend,
     folder: TempDir,
     pub(crate) name: String,
-    pub(crate) redis_url: String,
-    pub(crate) postgres_url: String,
+    /// The server's; empty where there is none.
+    pub(crate) url: String,
 }
 
 impl Place {
@@ -60,10 +108,7 @@ impl Place {
             folder,
             // Redis's keys begin with the name of the run, which deletes them at its end.
             name: format!("{}-{}", servers.key_prefix(), uuid::Uuid::new_v4().simple()),
-            redis_url: servers.redis_url().to_owned(),
-            postgres_url: std::env::var("WARREN_TEST_POSTGRES_URL").unwrap_or_else(|_| {
-                "postgresql://postgres:postgres@127.0.0.1:5432/postgres".to_owned()
-            }),
+            url: url(backend, servers).await?,
         };
         Ok(place)
     }
@@ -76,7 +121,7 @@ impl Place {
         self.folder.path().join("results.db")
     }
 
-    /// Short enough for a name in PostgreSQL.
+    /// Short enough for a name in PostgreSQL, and plain enough for one in Elasticsearch.
     pub(crate) fn schema(&self) -> String {
         let end = self.name.len().saturating_sub(32);
         format!("warren_bench_{}", &self.name[end..])
@@ -86,11 +131,25 @@ impl Place {
         match self.backend {
             Backend::Memory => plugins::memory_config(),
             Backend::Postgres => json!({
-                "postgres_url": self.postgres_url,
+                "postgres_url": self.url,
                 "schema": self.schema(),
             }),
-            Backend::Redis => json!({ "redis_url": self.redis_url, "key_prefix": self.name }),
+            Backend::Redis => json!({ "redis_url": self.url, "key_prefix": self.name }),
             Backend::Sqlite => json!({ "path": self.file() }),
+            Backend::Mongodb => json!({
+                "mongodb_url": self.url,
+                "database": self.schema(),
+                "operation_timeout": PATIENCE,
+            }),
+            Backend::S3 => json!({
+                "endpoint": self.url,
+                "allow_http": true,
+                "bucket": S3_BUCKET,
+                "prefix": self.name,
+                "access_key_id": S3_ACCESS_KEY_ID,
+                "secret_access_key": S3_SECRET_ACCESS_KEY,
+            }),
+            Backend::Elasticsearch => elasticsearch::config(self),
         }
     }
 
@@ -101,36 +160,28 @@ impl Place {
 
     /// Removes everything but what goes with the run.
     pub(crate) async fn remove(self) -> Result<(), BenchError> {
-        if self.backend == Backend::Postgres {
-            let (client, connection) = tokio_postgres::connect(&self.postgres_url, NoTls).await?;
-            let connected = tokio::spawn(connection);
-            let drop = format!("DROP SCHEMA IF EXISTS \"{}\" CASCADE", self.schema());
-            client.batch_execute(&drop).await?;
-            connected.abort();
+        match self.backend {
+            Backend::Postgres => postgres::remove(&self).await,
+            Backend::Redis => redis::remove(&self).await,
+            Backend::Mongodb => mongodb::remove(&self).await,
+            Backend::Elasticsearch => elasticsearch::remove(&self).await,
+            // In this process, in the folder, or on a server that ends with the run.
+            Backend::Memory | Backend::Sqlite | Backend::S3 => Ok(()),
         }
-        if self.backend == Backend::Redis {
-            let client = redis::Client::open(self.redis_url.as_str())?;
-            let mut connection = client.get_multiplexed_async_connection().await?;
-            let pattern = format!("{}*", self.name);
-            let mut cursor = 0_u64;
-            loop {
-                let mut scan = redis::cmd("SCAN");
-                scan.arg(cursor)
-                    .arg("MATCH")
-                    .arg(&pattern)
-                    .arg("COUNT")
-                    .arg(5_000);
-                let (next, keys): (u64, Vec<String>) = scan.query_async(&mut connection).await?;
-                if !keys.is_empty() {
-                    let mut unlink = redis::cmd("UNLINK");
-                    let () = unlink.arg(keys).query_async(&mut connection).await?;
-                }
-                cursor = next;
-                if cursor == 0 {
-                    break;
-                }
-            }
-        }
-        Ok(())
+    }
+}
+
+async fn url(backend: Backend, servers: &Servers) -> Result<String, BenchError> {
+    match backend {
+        Backend::Memory | Backend::Sqlite => Ok(String::new()),
+        Backend::Redis => Ok(servers.redis_url().to_owned()),
+        Backend::Postgres => Ok(
+            std::env::var("WARREN_TEST_POSTGRES_URL").unwrap_or_else(|_| {
+                "postgresql://postgres:postgres@127.0.0.1:5432/postgres".to_owned()
+            }),
+        ),
+        Backend::Mongodb => servers.others().mongodb_url().await,
+        Backend::S3 => servers.others().s3_endpoint().await,
+        Backend::Elasticsearch => servers.others().elasticsearch_url().await,
     }
 }

@@ -3,9 +3,16 @@
 //! announced in the same step, and what is read becomes records.
 
 mod backend;
+mod elasticsearch;
+mod elasticsearch_document;
+mod http;
 mod json_record;
+mod mongodb;
+mod mongodb_document;
 mod postgres;
 mod redis;
+mod s3;
+mod s3_object;
 mod sqlite;
 
 use std::time::{Duration, Instant};
@@ -35,7 +42,7 @@ trait Side: Send {
     fn get_many(&mut self, ids: Vec<Text>) -> BoxFuture<'_, Result<usize, BenchError>>;
 }
 
-/// Measures `--rounds` rounds of `--jobs` records on each side of each store.
+/// Measures `--rounds` rounds of `--jobs` records, of slow stores fewer, on each side of each store.
 pub(crate) async fn measure(
     options: &Options,
     servers: &Servers,
@@ -55,7 +62,8 @@ pub(crate) async fn measure(
         let mut get_many = of(&format!("get_many of {BATCH}"));
         for round in 1..=options.rounds() {
             eprintln!("{}: round {round} of {}", backend.name(), options.rounds());
-            let [bare, store] = one_round(backend, options.jobs(), servers).await?;
+            let records = backend.records(options.jobs());
+            let [bare, store] = one_round(backend, records, servers).await?;
             put.add_round([bare.put, store.put]);
             put_many.add_round([bare.put_many, store.put_many]);
             get_many.add_round([bare.get_many, store.get_many]);
@@ -186,6 +194,9 @@ async fn bare(place: &Place) -> Result<Box<dyn Side>, BenchError> {
     Ok(match place.backend() {
         Backend::Postgres => Box::new(postgres::Bare::connect(place).await?),
         Backend::Redis => Box::new(redis::Bare::connect(place).await?),
+        Backend::Mongodb => Box::new(mongodb::Bare::connect(place).await?),
+        Backend::S3 => Box::new(s3::Bare::connect(place)?),
+        Backend::Elasticsearch => Box::new(elasticsearch::Bare::connect(place)?),
         Backend::Sqlite | Backend::Memory => Box::new(sqlite::Bare::open(place)?),
     })
 }

@@ -22,7 +22,7 @@ pub(super) struct Bare {
 
 impl Bare {
     pub(super) async fn connect(place: &Place) -> Result<Self, BenchError> {
-        let (client, connection) = tokio_postgres::connect(&place.postgres_url, NoTls).await?;
+        let (client, connection) = tokio_postgres::connect(&place.url, NoTls).await?;
         tokio::spawn(connection);
         let schema = place.schema();
         let table = format!("\"{schema}\".warren_results");
@@ -125,6 +125,16 @@ impl Bare {
         let records: Result<Vec<Record>, _> = rows.iter().map(record_of).collect();
         Ok(records?.len())
     }
+}
+
+/// Removes the schema.
+pub(super) async fn remove(place: &Place) -> Result<(), BenchError> {
+    let (client, connection) = tokio_postgres::connect(&place.url, NoTls).await?;
+    let connected = tokio::spawn(connection);
+    let drop = format!("DROP SCHEMA IF EXISTS \"{}\" CASCADE", place.schema());
+    client.batch_execute(&drop).await?;
+    connected.abort();
+    Ok(())
 }
 
 fn number(status: Status) -> i16 {

@@ -22,7 +22,7 @@ pub(super) struct Bare {
 
 impl Bare {
     pub(super) async fn connect(place: &Place) -> Result<Self, BenchError> {
-        let client = redis::Client::open(place.redis_url.as_str())?;
+        let client = redis::Client::open(place.url.as_str())?;
         // The driver's own limit is half a second, the store's this.
         let config =
             AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(10)));
@@ -89,6 +89,31 @@ impl Bare {
         }
         records.retain(|record| !record.is_expired(now));
         Ok(records.len())
+    }
+}
+
+/// Removes the keys, which would slow down the next measurement.
+pub(super) async fn remove(place: &Place) -> Result<(), BenchError> {
+    let client = redis::Client::open(place.url.as_str())?;
+    let mut connection = client.get_multiplexed_async_connection().await?;
+    let pattern = format!("{}*", place.name);
+    let mut cursor = 0_u64;
+    loop {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor)
+            .arg("MATCH")
+            .arg(&pattern)
+            .arg("COUNT")
+            .arg(5_000);
+        let (next, keys): (u64, Vec<String>) = scan.query_async(&mut connection).await?;
+        if !keys.is_empty() {
+            let mut unlink = redis::cmd("UNLINK");
+            let () = unlink.arg(keys).query_async(&mut connection).await?;
+        }
+        cursor = next;
+        if cursor == 0 {
+            return Ok(());
+        }
     }
 }
 
