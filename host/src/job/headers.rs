@@ -18,6 +18,8 @@ pub mod header {
     pub const REPLAYED_FROM: &str = "x-warren-replayed-from";
     /// Integer, set by quorum queues: how often the message was handed over and not answered.
     pub const DELIVERY_COUNT: &str = "x-delivery-count";
+    /// Integer, set by workers whose store forgets, on queues that do not count: the same.
+    pub const HAND_OVERS: &str = "x-warren-hand-overs";
     /// Dead letters: the error's type.
     pub const ERROR_TYPE: &str = "x-error-type";
     /// Dead letters: the error's text, cut to a safe length.
@@ -38,10 +40,11 @@ pub mod header {
     /// Whether a header is about one delivery or one failure, so that a job that is sent again
     /// as new must not keep it. The others are its producer's.
     pub fn is_of_a_delivery(name: &str) -> bool {
-        const NAMES: [&str; 10] = [
+        const NAMES: [&str; 11] = [
             RETRY_COUNT,
             CLIENT_DELAYED,
             DELIVERY_COUNT,
+            HAND_OVERS,
             ERROR_TYPE,
             ERROR_MESSAGE,
             ERROR_CATEGORY,
@@ -79,6 +82,8 @@ pub struct JobHeaders {
     pub result_ttl: Option<Duration>,
     /// How often the broker handed the message over in vain; quorum queues only.
     pub delivery_count: u32,
+    /// The same where workers count it; not this time, if it was in vain again.
+    pub hand_overs: u32,
 }
 
 impl JobHeaders {
@@ -96,6 +101,7 @@ impl JobHeaders {
                 .filter(|ms| *ms > 0)
                 .map(Duration::from_millis),
             delivery_count: count(header::DELIVERY_COUNT).unwrap_or(0),
+            hand_overs: count(header::HAND_OVERS).unwrap_or(0),
         }
     }
 }

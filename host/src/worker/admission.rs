@@ -10,8 +10,7 @@ use crate::{
     job::{JobHeaders, JobMessage},
 };
 
-/// From this many hand-overs on, the broker's count alone makes a message one that kills workers.
-/// RabbitMQ 4 gives up a quorum queue's message after as many, unless it is told otherwise.
+/// From this many hand-overs on, their number alone makes a message one that kills workers. RabbitMQ 4 gives up a quorum queue's message after as many, unless it is told otherwise.
 const MOST_HAND_OVERS: u32 = 20;
 
 /// What to do with a message that could be read.
@@ -25,6 +24,9 @@ pub(super) enum Admission {
     },
     /// Its time has not come.
     Defer(Duration),
+    /// It is sent again as it was read now, so that lost runs of it can be counted: by whom it is,
+    /// or by how often it was handed over in vain, where neither the store nor the broker knows.
+    SendAgain { hand_overs: u32 },
     /// The store says that this very attempt has ended: only the answer to the broker got lost.
     AlreadyEnded(Status),
     /// It waits for an earlier run of itself, and this worker stops.
@@ -61,8 +63,7 @@ pub(super) async fn admit(
     let suspicious = redelivered || headers.delivery_count > 0;
     if suspicious {
         if !message.is_identified {
-            // Sent again as it was read now, so that lost runs of it can be counted.
-            return Admission::Defer(Duration::ZERO);
+            return Admission::SendAgain { hand_overs: 0 };
         }
         tokio::select! {
             () = shared.in_hand.until_let_go(message.job_id.as_text()) => {}
@@ -70,12 +71,19 @@ pub(super) async fn admit(
         }
         match Box::pin(look_up(shared, message, attempt)).await {
             Found::Waiting => {}
-            Found::NoTrace
-                if headers.delivery_count >= MOST_HAND_OVERS.max(shared.options.max_lost_runs) =>
-            {
-                return Admission::Fail(handed_over_in_vain(headers.delivery_count));
+            Found::NoTrace => {
+                let by_broker = headers.delivery_count > 0;
+                let hand_overs = match by_broker {
+                    true => headers.delivery_count,
+                    false => headers.hand_overs.saturating_add(1),
+                };
+                if hand_overs >= MOST_HAND_OVERS.max(shared.options.max_lost_runs) {
+                    return Admission::Fail(handed_over_in_vain(hand_overs));
+                }
+                if !by_broker {
+                    return Admission::SendAgain { hand_overs };
+                }
             }
-            Found::NoTrace => {}
             Found::Lost(runs) => lost_runs = runs,
             Found::Ended(status) => return Admission::AlreadyEnded(status),
         }

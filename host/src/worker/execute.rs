@@ -28,6 +28,10 @@ use crate::{
     job::{JobHeaders, JobId, JobMessage, UnreadableMessage, attempt},
 };
 
+/// What is sent again so that its lost runs can be counted comes back only when the broker has the
+/// answer to what it was: a worker that dies before would leave both, and each of them makes two.
+const SENT_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// A delivery that is being handled.
 ///
 /// Boxed, like its message and like what seldom happens to it: a job's future is copied whole when
@@ -100,6 +104,9 @@ impl Job {
             }
             Admission::GiveBack => self.requeue(),
             Admission::Defer(delay) => Box::pin(self.defer(message, delay)).await,
+            Admission::SendAgain { hand_overs } => {
+                Box::pin(self.send_again(message, hand_overs)).await;
+            }
             Admission::AlreadyEnded(status) => {
                 tracing::info!(%status, "not run again: the store says that this attempt has ended");
                 self.shared.stats.0.already_ended.increment();
@@ -180,8 +187,28 @@ impl Job {
 
     /// Sends the message again, to come back when its time has come.
     async fn defer(self: Box<Self>, message: Box<JobMessage>, delay: Duration) {
-        let publish = resend::deferred(&self.delivery, *message, self.number, delay);
-        if self.send(publish).await {
+        let publish = resend::deferred(&self.delivery, *message, self.number, delay, 0);
+        let is_sent = self.send(publish).await;
+        self.answer_deferred(is_sent);
+    }
+
+    async fn send_again(self: Box<Self>, message: Box<JobMessage>, hand_overs: u32) {
+        let delay = SENT_AGAIN_AFTER;
+        let publish = resend::deferred(&self.delivery, *message, self.number, delay, hand_overs);
+        let at_once = Publish {
+            delay: Duration::ZERO,
+            ..publish.clone()
+        };
+        // Rather at once than not at all, on a broker that cannot delay.
+        let is_sent = self.send(publish).await || self.send(at_once).await;
+        if is_sent {
+            self.shared.retry_sent(delay);
+        }
+        self.answer_deferred(is_sent);
+    }
+
+    fn answer_deferred(self, is_sent: bool) {
+        if is_sent {
             self.shared.stats.0.deferred.increment();
             settle(self.delivery.acker, Settle::Ack);
         } else {

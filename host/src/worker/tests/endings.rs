@@ -8,7 +8,7 @@ use super::rig::Rig;
 use crate::{
     broker::{HeaderValue, Headers},
     job::{JobMessage, ReplayedFrom, header},
-    worker::attempt::LOST_RUNS,
+    worker::{WorkerReport, attempt::LOST_RUNS},
 };
 
 fn error_of(record: &Record) -> &str {
@@ -474,6 +474,39 @@ async fn a_store_that_forgets_leaves_it_to_the_broker_to_count() {
         error_of(&record)
     );
     assert_eq!(rig.functions.runs(), 1);
+}
+
+/// As a message that came back as often on a queue that does not count, and now once more.
+async fn run_after_counted(rig: &Rig, message: &JobMessage, times: i64) -> WorkerReport {
+    let headers = Headers::from([(header::HAND_OVERS, HeaderValue::Int(times))]);
+    rig.send_raw(message.to_body(), headers).await;
+    rig.redeliver().await;
+    rig.burst().await
+}
+
+#[tokio::test]
+async fn where_the_broker_does_not_count_either_the_message_does() {
+    let rig = Rig::new().await;
+    let report = run_after_counted(&rig, &rig.message("a", "echo"), 18).await;
+    // Sent again first, so that the next worker would know.
+    assert_eq!((report.deferred, report.completed), (1, 1));
+    run_after_counted(&rig, &rig.message("b", "echo"), 19).await;
+    let record = rig.store.record("b").unwrap();
+    assert!(
+        error_of(&record).starts_with("WorkerLost: the broker handed this job over 20 times"),
+        "{}",
+        error_of(&record)
+    );
+    assert_eq!(rig.functions.runs(), 1);
+}
+
+#[tokio::test]
+async fn what_is_counted_in_a_message_is_of_one_attempt() {
+    let rig = Rig::new().await;
+    run_after_counted(&rig, &rig.message("a", "broken"), 5).await;
+    let left = rig.dead_letters().await;
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].headers.get(header::HAND_OVERS), None);
 }
 
 #[tokio::test]
