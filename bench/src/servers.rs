@@ -135,29 +135,7 @@ impl Servers {
 
     /// Deletes every key of this run.
     pub(crate) async fn delete_keys(&self) -> Result<(), BenchError> {
-        let mut redis = self.redis().await?;
-        let pattern = format!("{}*", self.run);
-        let mut cursor = 0_u64;
-        loop {
-            let (next, keys): (u64, Vec<String>) = redis::cmd("SCAN")
-                .arg(cursor)
-                .arg("MATCH")
-                .arg(&pattern)
-                .arg("COUNT")
-                .arg(KEYS_AT_ONCE)
-                .query_async(&mut redis)
-                .await?;
-            if !keys.is_empty() {
-                let () = redis::cmd("UNLINK")
-                    .arg(keys)
-                    .query_async(&mut redis)
-                    .await?;
-            }
-            if next == 0 {
-                return Ok(());
-            }
-            cursor = next;
-        }
+        delete_keys(&mut self.redis().await?, &self.run).await
     }
 
     /// Deletes what is left of this run.
@@ -194,4 +172,30 @@ async fn delete(channel: &Channel, queue: &str) -> Result<u32, BenchError> {
         .queue_delete(dead_letters.as_str().into(), options)
         .await?;
     Ok(left + dead)
+}
+
+/// Deletes the keys that begin with `prefix`.
+pub(crate) async fn delete_keys(
+    redis: &mut MultiplexedConnection,
+    prefix: &str,
+) -> Result<(), BenchError> {
+    let pattern = format!("{prefix}*");
+    let mut cursor = 0_u64;
+    loop {
+        let (next, keys): (u64, Vec<String>) = redis::cmd("SCAN")
+            .arg(cursor)
+            .arg("MATCH")
+            .arg(&pattern)
+            .arg("COUNT")
+            .arg(KEYS_AT_ONCE)
+            .query_async(redis)
+            .await?;
+        if !keys.is_empty() {
+            let () = redis::cmd("UNLINK").arg(keys).query_async(redis).await?;
+        }
+        if next == 0 {
+            return Ok(());
+        }
+        cursor = next;
+    }
 }

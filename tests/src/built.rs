@@ -7,6 +7,8 @@ use std::{
     sync::OnceLock,
 };
 
+use crate::target_folder::{profile_folder, target_folder};
+
 /// The `warren` program. It finds the plugins next to it.
 ///
 /// # Panics
@@ -29,31 +31,6 @@ pub fn plugin_folder() -> &'static Path {
 /// When it does not build.
 pub fn plugin(name: &str) -> PathBuf {
     plugin_folder().join(format!("{DLL_PREFIX}warren_store_{name}{DLL_SUFFIX}"))
-}
-
-/// The target folder that this test was built into.
-///
-/// # Panics
-/// When the test does not run from one.
-pub fn target_folder() -> PathBuf {
-    profile_folder()
-        .parent()
-        .expect("a profile is within a target folder")
-        .to_owned()
-}
-
-/// `target/<profile>`
-fn profile_folder() -> PathBuf {
-    let program = std::env::current_exe().expect("a running program has a path");
-    // A test is target/<profile>/deps/<test>, a program target/<profile>/<program>.
-    let folder = program.parent().expect("it is in a folder");
-    let is_test = folder.ends_with("deps");
-    let folder = if is_test {
-        folder.parent()
-    } else {
-        Some(folder)
-    };
-    folder.expect("both are in a target folder").to_owned()
 }
 
 struct Built {

@@ -24,9 +24,10 @@ mod redis_server;
 mod s3_services;
 mod secantus;
 mod system;
+mod target_folder;
 mod venv;
 
-pub use built::{plugin, plugin_folder, target_folder, warren};
+pub use built::{plugin, plugin_folder, warren};
 pub use elasticsearch_server::{Osmem, elasticsearch_url};
 pub use eventually::{DEADLINE, eventually, eventually_true};
 pub use postgres_server::postgres_url;
@@ -38,3 +39,4 @@ pub use redis_server::{PrivateRedis, free_port};
 pub use s3_services::{S3_ACCESS_KEY_ID, S3_BUCKET, S3_SECRET_ACCESS_KEY, S3Service};
 pub use secantus::Secantus;
 pub use system::{System, amqp_url, command, redis_url, unique};
+pub use target_folder::target_folder;

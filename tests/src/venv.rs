@@ -7,18 +7,15 @@ use std::{
     process::{Command, Output},
 };
 
+use crate::target_folder::target_folder;
+
 /// The interpreter of an environment that has the packages of a file of requirements. Made on
 /// first use and kept in the target folder; needs a package index then.
 ///
 /// # Panics
 /// When it cannot be made, with what to do about it.
 pub(crate) fn python_with(requirements: &Path, name: &str) -> PathBuf {
-    let program = std::env::current_exe().expect("a running program has a path");
-    // A test is target/<profile>/deps/<test>, a program target/<profile>/<program>.
-    let above = program.parent().filter(|folder| folder.ends_with("deps"));
-    let profile = above.or(Some(&program)).and_then(Path::parent);
-    let target = profile.and_then(Path::parent);
-    let folder = target.expect("it runs from a target folder").join(name);
+    let folder = target_folder().join(name);
     fs::create_dir_all(&folder).expect("the target folder can be written to");
     let lock = File::create(folder.join("lock")).expect("the target folder can be written to");
     // Another test program may be making it.

@@ -1,14 +1,13 @@
 //! reqwest alone, on the index that the Elasticsearch store has made: `_mget` of what is stored, and
 //! then one `_bulk` of writes that each take effect only if it is still that.
 
-use futures_util::future::BoxFuture;
 use reqwest::{Client, Url, header::CONTENT_TYPE};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use warren_plugin_api::{Record, Text, Timestamp, WriteMode};
 
 use super::{
-    Place, Side,
+    Driver, Place,
     backend::PATIENCE,
     elasticsearch_document::{self as document, Source},
     http,
@@ -84,8 +83,10 @@ impl Bare {
         ensure("documents answered", found.docs.len(), ids.len())?;
         Ok(found.docs)
     }
+}
 
-    async fn write(&self, records: &[Record]) -> Result<(), BenchError> {
+impl Driver for Bare {
+    async fn write(&mut self, records: &[Record]) -> Result<(), BenchError> {
         for records in records.chunks(WRITTEN_AT_ONCE) {
             let ids: Vec<&str> = records.iter().map(|it| it.job_id.as_str()).collect();
             let stored = self.documents(&ids, "record").await?;
@@ -102,7 +103,7 @@ impl Bare {
         Ok(())
     }
 
-    async fn read(&self, ids: &[Text]) -> Result<usize, BenchError> {
+    async fn read(&mut self, ids: &[Text]) -> Result<usize, BenchError> {
         let mut records = Vec::with_capacity(ids.len());
         for ids in ids.chunks(READ_AT_ONCE) {
             let ids: Vec<&str> = ids.iter().map(Text::as_str).collect();
@@ -166,18 +167,4 @@ pub(super) async fn remove(place: &Place) -> Result<(), BenchError> {
     let removing = bare.http.delete(format!("{}-v1", bare.index)).send();
     removing.await?.error_for_status()?;
     Ok(())
-}
-
-impl Side for Bare {
-    fn put(&mut self, record: Record) -> BoxFuture<'_, Result<(), BenchError>> {
-        Box::pin(async move { self.write(&[record]).await })
-    }
-
-    fn put_many(&mut self, records: Vec<Record>) -> BoxFuture<'_, Result<(), BenchError>> {
-        Box::pin(async move { self.write(&records).await })
-    }
-
-    fn get_many(&mut self, ids: Vec<Text>) -> BoxFuture<'_, Result<usize, BenchError>> {
-        Box::pin(async move { self.read(&ids).await })
-    }
 }

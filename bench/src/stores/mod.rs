@@ -42,6 +42,27 @@ trait Side: Send {
     fn get_many(&mut self, ids: Vec<Text>) -> BoxFuture<'_, Result<usize, BenchError>>;
 }
 
+/// What a bare side does by itself, of a single record as of many.
+trait Driver: Send {
+    fn write(&mut self, records: &[Record]) -> impl Future<Output = Result<(), BenchError>> + Send;
+    /// How many were found.
+    fn read(&mut self, ids: &[Text]) -> impl Future<Output = Result<usize, BenchError>> + Send;
+}
+
+impl<D: Driver> Side for D {
+    fn put(&mut self, record: Record) -> BoxFuture<'_, Result<(), BenchError>> {
+        Box::pin(async move { self.write(&[record]).await })
+    }
+
+    fn put_many(&mut self, records: Vec<Record>) -> BoxFuture<'_, Result<(), BenchError>> {
+        Box::pin(async move { self.write(&records).await })
+    }
+
+    fn get_many(&mut self, ids: Vec<Text>) -> BoxFuture<'_, Result<usize, BenchError>> {
+        Box::pin(async move { self.read(&ids).await })
+    }
+}
+
 /// Measures `--rounds` rounds of `--jobs` records, of slow stores fewer, on each side of each store.
 pub(crate) async fn measure(
     options: &Options,

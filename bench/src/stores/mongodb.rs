@@ -1,14 +1,14 @@
 //! The MongoDB driver alone, on the collection and the indexes that the MongoDB store has made: one
 //! `update` command for each batch, which replaces earlier versions and inserts where there is none.
 
-use futures_util::{StreamExt, TryStreamExt, future::BoxFuture, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::{
     Client, Collection, Database,
     bson::{RawArrayBuf, RawDocumentBuf, doc, rawdoc},
 };
 use warren_plugin_api::{Record, Status, Text, Timestamp};
 
-use super::{Place, Side, mongodb_document as document};
+use super::{Driver, Place, mongodb_document as document};
 use crate::error::{BenchError, ensure};
 
 const COLLECTION: &str = "warren_results";
@@ -34,7 +34,23 @@ impl Bare {
         })
     }
 
-    async fn write(&self, records: &[Record]) -> Result<(), BenchError> {
+    /// What has not expired, in one answer.
+    async fn find(&self, ids: &[Text]) -> Result<Vec<RawDocumentBuf>, BenchError> {
+        let expired = doc! { "$lte": Timestamp::now().unix_us() };
+        let several: Vec<&str> = ids.iter().map(Text::as_str).collect();
+        let found = self
+            .collection
+            .find(doc! { "expires_at": { "$not": expired }, "_id": { "$in": several } })
+            .limit(ids.len() as i64)
+            .batch_size(ids.len() as u32 + 1)
+            .max_time(std::time::Duration::from_millis(LIMIT_MS as u64))
+            .await?;
+        Ok(found.try_collect().await?)
+    }
+}
+
+impl Driver for Bare {
+    async fn write(&mut self, records: &[Record]) -> Result<(), BenchError> {
         let mut updates = RawArrayBuf::new();
         for record in records {
             updates.push(update(record));
@@ -52,7 +68,7 @@ impl Bare {
         ensure("records written", written(&answer), records.len())
     }
 
-    async fn read(&self, ids: &[Text]) -> Result<usize, BenchError> {
+    async fn read(&mut self, ids: &[Text]) -> Result<usize, BenchError> {
         let finds: Vec<_> = ids.chunks(IDS_AT_ONCE).map(|ids| self.find(ids)).collect();
         let found: Vec<Vec<RawDocumentBuf>> = stream::iter(finds)
             .buffered(COMMANDS_AT_ONCE)
@@ -63,20 +79,6 @@ impl Bare {
             records.push(document::read(document)?);
         }
         Ok(records.len())
-    }
-
-    /// What has not expired, in one answer.
-    async fn find(&self, ids: &[Text]) -> Result<Vec<RawDocumentBuf>, BenchError> {
-        let expired = doc! { "$lte": Timestamp::now().unix_us() };
-        let several: Vec<&str> = ids.iter().map(Text::as_str).collect();
-        let found = self
-            .collection
-            .find(doc! { "expires_at": { "$not": expired }, "_id": { "$in": several } })
-            .limit(ids.len() as i64)
-            .batch_size(ids.len() as u32 + 1)
-            .max_time(std::time::Duration::from_millis(LIMIT_MS as u64))
-            .await?;
-        Ok(found.try_collect().await?)
     }
 }
 
@@ -111,18 +113,4 @@ pub(super) async fn remove(place: &Place) -> Result<(), BenchError> {
     let client = Client::with_uri_str(&place.url).await?;
     client.database(&place.schema()).drop().await?;
     Ok(())
-}
-
-impl Side for Bare {
-    fn put(&mut self, record: Record) -> BoxFuture<'_, Result<(), BenchError>> {
-        Box::pin(async move { self.write(&[record]).await })
-    }
-
-    fn put_many(&mut self, records: Vec<Record>) -> BoxFuture<'_, Result<(), BenchError>> {
-        Box::pin(async move { self.write(&records).await })
-    }
-
-    fn get_many(&mut self, ids: Vec<Text>) -> BoxFuture<'_, Result<usize, BenchError>> {
-        Box::pin(async move { self.read(&ids).await })
-    }
 }

@@ -2,11 +2,10 @@
 //! prepared statement with an array for each column, which writes each record unless a later one is
 //! there, announces the endings, and says what was written.
 
-use futures_util::future::BoxFuture;
 use tokio_postgres::{Client, NoTls, Row, Statement};
 use warren_plugin_api::{Payload, Record, Status, Text, Timestamp};
 
-use super::{Place, Side};
+use super::{Driver, Place};
 use crate::error::{BenchError, ensure};
 
 const COLUMNS: &str = "job_id, status, attempt, queue, function, worker, enqueued_at, started_at, \
@@ -58,8 +57,10 @@ impl Bare {
             client,
         })
     }
+}
 
-    async fn write(&self, records: &[Record]) -> Result<(), BenchError> {
+impl Driver for Bare {
+    async fn write(&mut self, records: &[Record]) -> Result<(), BenchError> {
         // In one order, so that two writers do not wait for each other.
         let mut records: Vec<&Record> = records.iter().collect();
         records.sort_unstable_by(|a, b| a.job_id.cmp(&b.job_id));
@@ -118,7 +119,7 @@ impl Bare {
         ensure("records written", written, records.len())
     }
 
-    async fn read(&self, ids: &[Text]) -> Result<usize, BenchError> {
+    async fn read(&mut self, ids: &[Text]) -> Result<usize, BenchError> {
         let ids: Vec<&str> = ids.iter().map(|job_id| job_id.as_str()).collect();
         let now = Timestamp::now().unix_us();
         let rows = self.client.query(&self.get, &[&ids, &now]).await?;
@@ -176,18 +177,4 @@ fn record_of(row: &Row) -> Result<Record, tokio_postgres::Error> {
         progress: payload(17)?,
         extra: Vec::new(),
     })
-}
-
-impl Side for Bare {
-    fn put(&mut self, record: Record) -> BoxFuture<'_, Result<(), BenchError>> {
-        Box::pin(async move { self.write(&[record]).await })
-    }
-
-    fn put_many(&mut self, records: Vec<Record>) -> BoxFuture<'_, Result<(), BenchError>> {
-        Box::pin(async move { self.write(&records).await })
-    }
-
-    fn get_many(&mut self, ids: Vec<Text>) -> BoxFuture<'_, Result<usize, BenchError>> {
-        Box::pin(async move { self.read(&ids).await })
-    }
 }

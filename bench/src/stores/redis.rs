@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use redis::{AsyncConnectionConfig, Pipeline, Script, aio::MultiplexedConnection};
 use warren_plugin_api::{Record, Text, Timestamp};
 
-use super::{Place, Side, json_record};
-use crate::error::{BenchError, ensure};
+use super::{Driver, Place, json_record};
+use crate::{
+    error::{BenchError, ensure},
+    servers::delete_keys,
+};
 
 /// Records of one call of the script: other clients of the server wait no longer than the store
 /// makes them.
@@ -66,7 +68,9 @@ impl Bare {
         }
         Ok(())
     }
+}
 
+impl Driver for Bare {
     async fn write(&mut self, records: &[Record]) -> Result<(), BenchError> {
         let mut pipeline = redis::pipe();
         for records in records.chunks(RECORDS_AT_ONCE) {
@@ -96,37 +100,5 @@ impl Bare {
 pub(super) async fn remove(place: &Place) -> Result<(), BenchError> {
     let client = redis::Client::open(place.url.as_str())?;
     let mut connection = client.get_multiplexed_async_connection().await?;
-    let pattern = format!("{}*", place.name);
-    let mut cursor = 0_u64;
-    loop {
-        let mut scan = redis::cmd("SCAN");
-        scan.arg(cursor)
-            .arg("MATCH")
-            .arg(&pattern)
-            .arg("COUNT")
-            .arg(5_000);
-        let (next, keys): (u64, Vec<String>) = scan.query_async(&mut connection).await?;
-        if !keys.is_empty() {
-            let mut unlink = redis::cmd("UNLINK");
-            let () = unlink.arg(keys).query_async(&mut connection).await?;
-        }
-        cursor = next;
-        if cursor == 0 {
-            return Ok(());
-        }
-    }
-}
-
-impl Side for Bare {
-    fn put(&mut self, record: Record) -> BoxFuture<'_, Result<(), BenchError>> {
-        Box::pin(async move { self.write(&[record]).await })
-    }
-
-    fn put_many(&mut self, records: Vec<Record>) -> BoxFuture<'_, Result<(), BenchError>> {
-        Box::pin(async move { self.write(&records).await })
-    }
-
-    fn get_many(&mut self, ids: Vec<Text>) -> BoxFuture<'_, Result<usize, BenchError>> {
-        Box::pin(async move { self.read(&ids).await })
-    }
+    delete_keys(&mut connection, &place.name).await
 }

@@ -1,11 +1,7 @@
 //! object_store alone, with the objects of the S3 store: for each record its beginning is read, the
 //! three entries of the lists are written, and then the record, unless another one came meanwhile.
 
-use futures_util::{
-    StreamExt, TryStreamExt,
-    future::{BoxFuture, try_join_all},
-    stream,
-};
+use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use object_store::{
     ClientOptions, Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
     RetryConfig, UpdateVersion,
@@ -18,7 +14,7 @@ use warren_plugin_api::{Record, Text, Timestamp, WriteMode};
 use warren_tests::{S3_ACCESS_KEY_ID, S3_BUCKET, S3_SECRET_ACCESS_KEY};
 
 use super::{
-    Place, Side, http,
+    Driver, Place, http,
     s3_object::{self as object, HEAD_BYTES, Listed},
 };
 use crate::error::{BenchError, ensure};
@@ -67,7 +63,7 @@ impl Bare {
         Path::from(format!("{}/records/{job}", self.prefix))
     }
 
-    async fn write(&self, record: &Record) -> Result<(), BenchError> {
+    async fn write_one(&self, record: &Record) -> Result<(), BenchError> {
         let job = object::job(&record.job_id);
         let stored = self.stored(&job, record).await?;
         let listed = Listed::new(record);
@@ -123,15 +119,7 @@ impl Bare {
         Ok(())
     }
 
-    async fn write_many(&self, records: &[Record]) -> Result<(), BenchError> {
-        let writes: Vec<_> = records.iter().map(|record| self.write(record)).collect();
-        stream::iter(writes)
-            .buffer_unordered(REQUESTS_AT_ONCE)
-            .try_collect()
-            .await
-    }
-
-    async fn read(&self, id: &Text) -> Result<Option<Record>, BenchError> {
+    async fn read_one(&self, id: &Text) -> Result<Option<Record>, BenchError> {
         let key = self.key(&object::job(id));
         let bytes = match self.bucket.get(&key).await {
             Err(Error::NotFound { .. }) => return Ok(None),
@@ -140,9 +128,22 @@ impl Bare {
         let record = object::read(&bytes)?;
         Ok((!record.is_expired(Timestamp::now())).then_some(record))
     }
+}
 
-    async fn read_many(&self, ids: &[Text]) -> Result<usize, BenchError> {
-        let reads: Vec<_> = ids.iter().map(|id| self.read(id)).collect();
+impl Driver for Bare {
+    async fn write(&mut self, records: &[Record]) -> Result<(), BenchError> {
+        let writes: Vec<_> = records
+            .iter()
+            .map(|record| self.write_one(record))
+            .collect();
+        stream::iter(writes)
+            .buffer_unordered(REQUESTS_AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    async fn read(&mut self, ids: &[Text]) -> Result<usize, BenchError> {
+        let reads: Vec<_> = ids.iter().map(|id| self.read_one(id)).collect();
         let found: Vec<Option<Record>> = stream::iter(reads)
             .buffered(REQUESTS_AT_ONCE)
             .try_collect()
@@ -158,19 +159,5 @@ struct Connector(reqwest::Client);
 impl HttpConnector for Connector {
     fn connect(&self, _options: &ClientOptions) -> object_store::Result<HttpClient> {
         Ok(HttpClient::new(self.0.clone()))
-    }
-}
-
-impl Side for Bare {
-    fn put(&mut self, record: Record) -> BoxFuture<'_, Result<(), BenchError>> {
-        Box::pin(async move { self.write(&record).await })
-    }
-
-    fn put_many(&mut self, records: Vec<Record>) -> BoxFuture<'_, Result<(), BenchError>> {
-        Box::pin(async move { self.write_many(&records).await })
-    }
-
-    fn get_many(&mut self, ids: Vec<Text>) -> BoxFuture<'_, Result<usize, BenchError>> {
-        Box::pin(async move { self.read_many(&ids).await })
     }
 }

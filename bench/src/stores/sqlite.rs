@@ -1,11 +1,10 @@
 //! rusqlite alone, on the tables that the SQLite store has made: one transaction for each batch, in
 //! which each record is written unless a later one is there.
 
-use futures_util::future::BoxFuture;
 use rusqlite::{Connection, Row, params};
 use warren_plugin_api::{Payload, Record, Text, Timestamp};
 
-use super::{Place, Side};
+use super::{Driver, Place};
 use crate::error::{BenchError, ensure};
 
 const COLUMNS: &str = "job_id, status, attempt, queue, function, worker, enqueued_at, started_at, \
@@ -43,7 +42,7 @@ impl Bare {
         })
     }
 
-    fn write(&mut self, records: &[Record]) -> Result<(), BenchError> {
+    fn write_now(&mut self, records: &[Record]) -> Result<(), BenchError> {
         let now = Timestamp::now().unix_us();
         let transaction = self.connection.transaction()?;
         {
@@ -87,7 +86,7 @@ impl Bare {
         Ok(())
     }
 
-    fn read(&mut self, ids: &[Text]) -> Result<usize, BenchError> {
+    fn read_now(&mut self, ids: &[Text]) -> Result<usize, BenchError> {
         let mut get = self.connection.prepare_cached(&self.get)?;
         let now = Timestamp::now().unix_us();
         let mut records = Vec::with_capacity(ids.len());
@@ -95,6 +94,17 @@ impl Bare {
             records.push(get.query_row(params![job_id.as_str(), now], record_of)?);
         }
         Ok(records.len())
+    }
+}
+
+/// As an async program calls a blocking driver.
+impl Driver for Bare {
+    async fn write(&mut self, records: &[Record]) -> Result<(), BenchError> {
+        tokio::task::block_in_place(|| self.write_now(records))
+    }
+
+    async fn read(&mut self, ids: &[Text]) -> Result<usize, BenchError> {
+        tokio::task::block_in_place(|| self.read_now(ids))
     }
 }
 
@@ -134,19 +144,4 @@ fn record_of(row: &Row<'_>) -> rusqlite::Result<Record> {
         progress: payload(17)?,
         extra: Vec::new(),
     })
-}
-
-/// As an async program calls a blocking driver.
-impl Side for Bare {
-    fn put(&mut self, record: Record) -> BoxFuture<'_, Result<(), BenchError>> {
-        Box::pin(async move { tokio::task::block_in_place(|| self.write(&[record])) })
-    }
-
-    fn put_many(&mut self, records: Vec<Record>) -> BoxFuture<'_, Result<(), BenchError>> {
-        Box::pin(async move { tokio::task::block_in_place(|| self.write(&records)) })
-    }
-
-    fn get_many(&mut self, ids: Vec<Text>) -> BoxFuture<'_, Result<usize, BenchError>> {
-        Box::pin(async move { tokio::task::block_in_place(|| self.read(&ids)) })
-    }
 }

@@ -17,6 +17,8 @@
 )]
 mod secantus;
 mod support;
+#[path = "../../../../tests/src/target_folder.rs"]
+mod target_folder;
 #[path = "../../../../tests/src/venv.rs"]
 mod venv;
 mod wire;
