@@ -243,16 +243,15 @@ impl Client {
     }
 
     /// Writes records, a single one together with those of other callers; answers in their order.
-    async fn write(&self, mut writes: Vec<Write>) -> Vec<StoreResult<WriteOutcome>> {
-        let count = writes.len();
-        match (count, writes.pop()) {
-            (1, Some(write)) => vec![self.recorder.put(write.into()).await],
-            (_, Some(last)) => {
-                writes.push(last);
+    async fn write(&self, writes: Vec<Write>) -> Vec<StoreResult<WriteOutcome>> {
+        match <[Write; 1]>::try_from(writes) {
+            Ok([write]) => vec![self.recorder.put(write.into()).await],
+            Err(none) if none.is_empty() => Vec::new(),
+            Err(writes) => {
+                let count = writes.len();
                 let answers = self.store.put_many(writes).await;
                 answers.unwrap_or_else(|error| vec![Err(error); count])
             }
-            (_, None) => Vec::new(),
         }
     }
 

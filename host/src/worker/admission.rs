@@ -72,15 +72,16 @@ pub(super) async fn admit(
         match Box::pin(look_up(shared, message, attempt)).await {
             Found::Waiting => {}
             Found::NoTrace => {
-                let by_broker = headers.delivery_count > 0;
-                let hand_overs = match by_broker {
-                    true => headers.delivery_count,
-                    false => headers.hand_overs.saturating_add(1),
+                let broker_counts = headers.delivery_count > 0;
+                let hand_overs = if broker_counts {
+                    headers.delivery_count
+                } else {
+                    headers.hand_overs.saturating_add(1)
                 };
                 if hand_overs >= MOST_HAND_OVERS.max(shared.options.max_lost_runs) {
                     return Admission::Fail(handed_over_in_vain(hand_overs));
                 }
-                if !by_broker {
+                if !broker_counts {
                     return Admission::SendAgain { hand_overs };
                 }
             }

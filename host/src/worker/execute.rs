@@ -24,8 +24,8 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    broker::{Acker, Delivery, Publish, Settle},
-    job::{JobHeaders, JobId, JobMessage, UnreadableMessage, attempt},
+    broker::{Acker, Delivery, HeaderValue, Publish, Settle},
+    job::{JobHeaders, JobId, JobMessage, UnreadableMessage, attempt, header},
 };
 
 /// What is sent again so that its lost runs can be counted comes back only when the broker has the
@@ -187,14 +187,18 @@ impl Job {
 
     /// Sends the message again, to come back when its time has come.
     async fn defer(self: Box<Self>, message: Box<JobMessage>, delay: Duration) {
-        let publish = resend::deferred(&self.delivery, *message, self.number, delay, 0);
+        let publish = resend::deferred(&self.delivery, *message, self.number, delay);
         let is_sent = self.send(publish).await;
         self.answer_deferred(is_sent);
     }
 
     async fn send_again(self: Box<Self>, message: Box<JobMessage>, hand_overs: u32) {
         let delay = SENT_AGAIN_AFTER;
-        let publish = resend::deferred(&self.delivery, *message, self.number, delay, hand_overs);
+        let mut publish = resend::deferred(&self.delivery, *message, self.number, delay);
+        if hand_overs > 0 {
+            let count = HeaderValue::Int(hand_overs.into());
+            publish.headers.insert(header::HAND_OVERS, count);
+        }
         let at_once = Publish {
             delay: Duration::ZERO,
             ..publish.clone()

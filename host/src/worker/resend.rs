@@ -40,13 +40,12 @@ pub(super) fn retry(
     publish(delivery, &message, headers, retry.after)
 }
 
-/// The same attempt of `message` again, later. It was handed over in vain so many times.
+/// The same attempt of `message` again, later.
 pub(super) fn deferred(
     delivery: &Delivery,
     message: JobMessage,
     number: u32,
     delay: Duration,
-    hand_overs: u32,
 ) -> Publish {
     let message = JobMessage {
         job_try: i64::from(number),
@@ -57,9 +56,6 @@ pub(super) fn deferred(
     let retries = i64::from(number.saturating_sub(1));
     headers.insert(header::RETRY_COUNT, HeaderValue::Int(retries));
     headers.insert(header::CLIENT_DELAYED, HeaderValue::Text("true".to_owned()));
-    if hand_overs > 0 {
-        headers.insert(header::HAND_OVERS, HeaderValue::Int(hand_overs.into()));
-    }
     publish(delivery, &message, headers, delay)
 }
 

@@ -58,9 +58,7 @@ impl Incoming {
             bytes,
         })
     }
-}
 
-impl Incoming {
     /// The record, if the job has ended with it.
     pub(crate) fn ended(&self) -> Option<Arc<Record>> {
         let has_ended = self.record.status.is_terminal();

@@ -7,6 +7,7 @@ mod control;
 mod convert;
 mod delay;
 mod error;
+mod frame;
 mod header_room;
 mod outlet;
 mod publisher;

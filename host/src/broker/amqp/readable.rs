@@ -238,7 +238,8 @@ fn mend_short_string(bytes: &mut [u8], at: usize, end: usize) -> Option<usize> {
     Some(text.end)
 }
 
-fn short_string(bytes: &[u8], at: usize, end: usize) -> Option<Range<usize>> {
+/// Where the text of the short string at `at` is, which ends at `end` or before.
+pub(super) fn short_string(bytes: &[u8], at: usize, end: usize) -> Option<Range<usize>> {
     let start = skip(at, 1, end)?;
     Some(start..skip(start, usize::from(*bytes.get(at)?), end)?)
 }

@@ -461,18 +461,21 @@ async fn hand_overs_are_no_lost_runs_where_the_store_would_know_of_a_run() {
     assert_eq!(history, [Status::InProgress, Status::Completed]);
 }
 
+fn assert_handed_over_in_vain(record: &Record) {
+    assert!(
+        error_of(record).starts_with("WorkerLost: the broker handed this job over 20 times"),
+        "{}",
+        error_of(record)
+    );
+}
+
 #[tokio::test]
 async fn a_store_that_forgets_leaves_it_to_the_broker_to_count() {
     let rig = Rig::new().await;
     run_after_hand_overs(&rig, &rig.message("a", "echo"), 19).await;
     assert_eq!(rig.store.record("a").unwrap().status, Status::Completed);
     run_after_hand_overs(&rig, &rig.message("b", "echo"), 20).await;
-    let record = rig.store.record("b").unwrap();
-    assert!(
-        error_of(&record).starts_with("WorkerLost: the broker handed this job over 20 times"),
-        "{}",
-        error_of(&record)
-    );
+    assert_handed_over_in_vain(&rig.store.record("b").unwrap());
     assert_eq!(rig.functions.runs(), 1);
 }
 
@@ -491,12 +494,7 @@ async fn where_the_broker_does_not_count_either_the_message_does() {
     // Sent again first, so that the next worker would know.
     assert_eq!((report.deferred, report.completed), (1, 1));
     run_after_counted(&rig, &rig.message("b", "echo"), 19).await;
-    let record = rig.store.record("b").unwrap();
-    assert!(
-        error_of(&record).starts_with("WorkerLost: the broker handed this job over 20 times"),
-        "{}",
-        error_of(&record)
-    );
+    assert_handed_over_in_vain(&rig.store.record("b").unwrap());
     assert_eq!(rig.functions.runs(), 1);
 }
 

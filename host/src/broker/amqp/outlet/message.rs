@@ -1,22 +1,20 @@
 //! A message on its way out, and the frames that it is written in.
 //!
-//! Format: AMQP 0-9-1, sections 2.3.5 (frames), 2.3.5.2 (content) and `basic.publish`.
+//! Format: AMQP 0-9-1, section 2.3.5.2 (content) and `basic.publish`.
 
 use lapin::{BasicProperties, protocol::basic::gen_properties};
 use warren_plugin_api::Payload;
 
 use super::{
-    super::{convert, delay::Route},
+    super::{
+        convert,
+        delay::Route,
+        frame::{self, BODY, CONTENT_HEADER, METHOD},
+    },
     unconfirmed::Returned,
 };
 use crate::broker::{Publish, QueueName};
 
-const METHOD: u8 = 1;
-const CONTENT_HEADER: u8 = 2;
-const BODY: u8 = 3;
-const FRAME_END: u8 = 0xCE;
-/// A frame's bytes beside its payload.
-const FRAME_OVERHEAD: usize = 8;
 /// What a message's frames have at most beside its body, its properties and its address.
 const FRAMES_OVERHEAD: usize = 64;
 
@@ -71,14 +69,14 @@ impl Message {
     }
 
     /// Bytes of its frames, or a few more.
-    pub(in super::super) fn size_bytes(&self, frame_max: u32) -> usize {
+    pub(super) fn size_bytes(&self, frame_max: u32) -> usize {
         let bodies = self.body.len() / longest_payload(frame_max);
         FRAMES_OVERHEAD
             + self.exchange().len()
             + self.routing_key().len()
             + self.properties.len()
             + self.body.len()
-            + bodies * FRAME_OVERHEAD
+            + bodies * frame::OVERHEAD
     }
 
     fn exchange(&self) -> &str {
@@ -101,7 +99,7 @@ impl Message {
 
     /// Appends the message's frames, none longer than `frame_max` bytes; 0 is any length.
     pub(super) fn write(&self, bytes: &mut Vec<u8>, channel: u16, frame_max: u32) {
-        frame(bytes, METHOD, channel, |bytes| {
+        frame::append(bytes, METHOD, channel, |bytes| {
             bytes.extend(BASIC.to_be_bytes());
             bytes.extend(PUBLISH.to_be_bytes());
             bytes.extend([0, 0]);
@@ -109,22 +107,20 @@ impl Message {
             short_text(bytes, self.routing_key());
             bytes.push(MANDATORY);
         });
-        frame(bytes, CONTENT_HEADER, channel, |bytes| {
+        frame::append(bytes, CONTENT_HEADER, channel, |bytes| {
             bytes.extend(BASIC.to_be_bytes());
             bytes.extend([0, 0]);
             bytes.extend((self.body.len() as u64).to_be_bytes());
             bytes.extend_from_slice(&self.properties);
         });
         for part in self.body.chunks(longest_payload(frame_max)) {
-            frame(bytes, BODY, channel, |bytes| bytes.extend_from_slice(part));
+            frame::append(bytes, BODY, channel, |bytes| bytes.extend_from_slice(part));
         }
     }
 }
 
 fn longest_payload(frame_max: u32) -> usize {
-    let longest = if frame_max == 0 { u32::MAX } else { frame_max };
-    let longest = usize::try_from(longest).unwrap_or(usize::MAX);
-    longest.saturating_sub(FRAME_OVERHEAD).max(1)
+    frame::longest_payload(usize::try_from(frame_max).unwrap_or(usize::MAX))
 }
 
 fn to_bytes(properties: &BasicProperties) -> Vec<u8> {
@@ -136,18 +132,6 @@ fn to_bytes(properties: &BasicProperties) -> Vec<u8> {
             vec![0, 0]
         }
     }
-}
-
-fn frame(bytes: &mut Vec<u8>, kind: u8, channel: u16, payload: impl FnOnce(&mut Vec<u8>)) {
-    bytes.push(kind);
-    bytes.extend(channel.to_be_bytes());
-    let length_at = bytes.len();
-    bytes.extend([0; 4]);
-    let start = bytes.len();
-    payload(bytes);
-    let length = u32::try_from(bytes.len() - start).unwrap_or(u32::MAX);
-    bytes[length_at..start].copy_from_slice(&length.to_be_bytes());
-    bytes.push(FRAME_END);
 }
 
 /// Names of queues, and the routing keys made from them, are never longer than 255 bytes.

@@ -9,18 +9,15 @@ use std::{
 
 use futures_io::AsyncRead;
 
-use super::{
-    super::{outlet::Outbox, readable},
-    END, HEAD,
+use super::super::{
+    frame::{self, BODY, CONTENT_HEADER, END, HEAD, HEARTBEAT, METHOD},
+    outlet::Outbox,
+    readable,
 };
 use crate::job::header;
 
-const METHOD: u8 = 1;
-const CONTENT_HEADER: u8 = 2;
-const BODY: u8 = 3;
-const HEARTBEAT: u8 = 8;
 /// What lapin reads in place of frames that are not for it: that the broker is there.
-const SIGN_OF_LIFE: [u8; HEAD + 1] = [HEARTBEAT, 0, 0, 0, 0, 0, 0, END];
+const SIGN_OF_LIFE: [u8; frame::OVERHEAD] = [HEARTBEAT, 0, 0, 0, 0, 0, 0, END];
 /// No frame that must be seen as a whole is longer. What claims to be is left for lapin to judge.
 const LONGEST: usize = 16 * 1024 * 1024;
 /// So much room is made at once for the rest of a frame, whatever length it claims to have.
@@ -56,7 +53,7 @@ impl Frame {
             return Self::Wait(HEAD);
         };
         let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
-        let whole = length.saturating_add(HEAD + 1);
+        let whole = length.saturating_add(frame::OVERHEAD);
         let is_own = own == Some(u16::from_be_bytes([*high, *low]));
         match *kind {
             BODY | HEARTBEAT if !is_own => Self::Pass(whole),
@@ -136,24 +133,24 @@ impl Incoming {
         }
     }
 
-    fn mend_content_header(&self, frame: &mut [u8]) -> usize {
-        let came = frame.len() - HEAD - 1;
-        let payload = &mut frame[HEAD..HEAD + came];
+    fn mend_content_header(&self, bytes: &mut [u8]) -> usize {
+        let came = bytes.len() - frame::OVERHEAD;
+        let payload = &mut bytes[HEAD..HEAD + came];
         let mut left = readable::mend_content_header(payload);
-        let most = self.longest_payload();
+        let most = frame::longest_payload(self.frame_max);
         if left > most {
             left = readable::shorten(&mut payload[..left], most, header::is_known);
         }
         if left == came {
-            return frame.len();
+            return bytes.len();
         }
         tracing::warn!(
             bytes = came - left,
             "left out headers of a message that cannot be read or do not fit into a frame"
         );
         let length = u32::try_from(left).unwrap_or(u32::MAX).to_be_bytes();
-        frame[HEAD - length.len()..HEAD].copy_from_slice(&length);
-        frame[HEAD + left] = END;
+        bytes[HEAD - length.len()..HEAD].copy_from_slice(&length);
+        bytes[HEAD + left] = END;
         HEAD + left + 1
     }
 
@@ -165,13 +162,6 @@ impl Incoming {
         let theirs = usize::try_from(u32::from_be_bytes(*frame_max)).unwrap_or(usize::MAX);
         if theirs > 0 && (self.frame_max == 0 || theirs < self.frame_max) {
             self.frame_max = theirs;
-        }
-    }
-
-    fn longest_payload(&self) -> usize {
-        match self.frame_max {
-            0 => usize::MAX,
-            limit => limit.saturating_sub(HEAD + 1),
         }
     }
 
@@ -237,13 +227,13 @@ fn note_state(channel: u16, method: &[u8], outbox: &Outbox) {
     }
 }
 
-fn close(method: &[u8], outbox: &Outbox) {
-    let Some(([high, low], rest)) = method.split_first_chunk::<2>() else {
+fn close(arguments: &[u8], outbox: &Outbox) {
+    let Some(code) = arguments.first_chunk() else {
         return;
     };
-    let text = short_text(rest).map_or(&[][..], |(text, _)| text);
-    let code = u16::from_be_bytes([*high, *low]);
-    outbox.close(code, &String::from_utf8_lossy(text));
+    let text = readable::short_string(arguments, code.len(), arguments.len());
+    let text = text.map_or(&[][..], |text| &arguments[text]);
+    outbox.close(u16::from_be_bytes(*code), &String::from_utf8_lossy(text));
 }
 
 /// Gives the outbox a frame of its channel; `false` when it is for lapin.
@@ -277,18 +267,18 @@ fn confirm(arguments: &[u8], is_taken: bool, outbox: &Outbox) -> Option<()> {
 }
 
 fn begin_return(arguments: &[u8], outbox: &Outbox) -> Option<()> {
-    let (_code, rest) = arguments.split_first_chunk::<2>()?;
-    let (reason, rest) = short_text(rest)?;
-    let (exchange, rest) = short_text(rest)?;
-    let (routing_key, _) = short_text(rest)?;
-    outbox.begin_return(reason, exchange, routing_key);
+    // A code comes before.
+    const REASON: usize = 2;
+    let text = |at| readable::short_string(arguments, at, arguments.len());
+    let reason = text(REASON)?;
+    let exchange = text(reason.end)?;
+    let routing_key = text(exchange.end)?;
+    outbox.begin_return(
+        &arguments[reason],
+        &arguments[exchange],
+        &arguments[routing_key],
+    );
     Some(())
-}
-
-/// The short string that `bytes` begin with, and what is after it.
-fn short_text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first()?;
-    rest.split_at_checked(usize::from(*length))
 }
 
 #[cfg(test)]

@@ -19,11 +19,6 @@ use incoming::Incoming;
 use outgoing::Outgoing;
 use wakers::Wakers;
 
-/// Type, channel and length come before a frame's payload.
-const HEAD: usize = 7;
-/// What follows a frame's payload.
-const END: u8 = 0xCE;
-
 /// lapin's stream.
 #[derive(Debug)]
 pub(super) struct Transport<S> {

@@ -8,7 +8,7 @@ use std::{
 
 use futures_io::AsyncWrite;
 
-use super::{super::outlet::Outbox, HEAD};
+use super::super::{frame::HEAD, outlet::Outbox};
 
 /// What lapin writes before its first frame: `AMQP` and the version.
 const GREETING: usize = 8;
@@ -104,7 +104,7 @@ mod tests {
     use std::{sync::Arc, task::Waker};
 
     use super::{super::Transport, *};
-    use crate::broker::amqp::outlet::Message;
+    use crate::broker::amqp::{frame, outlet::Message};
 
     /// Takes so many bytes each second time that it is asked, and none the other times.
     struct Slow {
@@ -138,8 +138,9 @@ mod tests {
     }
 
     fn frame(payload: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        [&[1, 0, 1][..], &length, payload, &[0xCE]].concat()
+        let mut bytes = Vec::new();
+        frame::append(&mut bytes, frame::METHOD, 1, |bytes| bytes.extend(payload));
+        bytes
     }
 
     /// What is written when lapin writes `lapins`, is asked to flush after each piece of `piece`

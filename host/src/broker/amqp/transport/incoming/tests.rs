@@ -9,9 +9,10 @@ fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     frame_on(1, kind, payload)
 }
 
-fn frame_on(channel: u8, kind: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&[kind, 0, channel][..], &length, payload, &[END]].concat()
+fn frame_on(channel: u16, kind: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    frame::append(&mut bytes, kind, channel, |bytes| bytes.extend(payload));
+    bytes
 }
 
 /// A content header with one header, whose name is not UTF-8, and `more` in its table.
