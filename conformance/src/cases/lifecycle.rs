@@ -1,5 +1,6 @@
 //! From opening to closing, and open again.
 
+use futures_util::FutureExt;
 use warren_plugin_api::{
     CompletionSink, ErrorClass, Filter, Record, Status, StoreResult, Timestamp,
 };
@@ -88,6 +89,16 @@ async fn other_handles_stay_open(context: &Context) -> Checked {
 }
 
 /// Answered or unavailable, and never anything between.
+fn answered_or_unavailable<T>(ended: StoreResult<T>) -> Checked {
+    if let Err(error) = ended {
+        ensure!(
+            error.class() == ErrorClass::Unavailable,
+            "a call during close: expected an answer or unavailable, found {error}"
+        );
+    }
+    Ok(())
+}
+
 async fn calls_during_close_end(context: &Context) -> Checked {
     for _ in 0..context.scaled(2, 10) {
         let handle = context.open_again().await?;
@@ -104,19 +115,19 @@ async fn calls_during_close_end(context: &Context) -> Checked {
                 })
             })
             .collect();
-        tokio::task::yield_now().await;
+        // This one is under way, whenever the others get to run.
+        let mut begun = Box::pin(handle.raw().put(context.full("job").into()));
+        let ended_at_once = begun.as_mut().now_or_never();
         handle.close().await?;
+        answered_or_unavailable(match ended_at_once {
+            Some(ended) => ended,
+            None => begun.await,
+        })?;
         for call in calls {
             let ended: StoreResult<bool> = call
                 .await
                 .map_err(|error| Failure::Broken(format!("a call during close: {error}")))?;
-            match ended {
-                Ok(_) => {}
-                Err(error) => ensure!(
-                    error.class() == ErrorClass::Unavailable,
-                    "a call during close: expected an answer or unavailable, found {error}"
-                ),
-            }
+            answered_or_unavailable(ended)?;
         }
     }
     Ok(())

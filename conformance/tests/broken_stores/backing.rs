@@ -5,6 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, atomic::AtomicUsize},
 };
 
+use tokio::sync::watch;
 use warren_plugin_api::{CompletionSink, Record, Status, Text, Timestamp, Version};
 
 #[derive(Default)]
@@ -12,6 +13,8 @@ pub struct Backing {
     data: Mutex<Data>,
     pub calls: AtomicUsize,
     pub handles: AtomicUsize,
+    /// How many reads of one record there were.
+    pub reads: watch::Sender<u64>,
 }
 
 #[derive(Default)]
