@@ -1,6 +1,6 @@
 //! From opening to closing, and open again.
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::join};
 use warren_plugin_api::{
     CompletionSink, ErrorClass, Filter, Record, Status, StoreResult, Timestamp,
 };
@@ -118,11 +118,16 @@ async fn calls_during_close_end(context: &Context) -> Checked {
         // This one is under way, whenever the others get to run.
         let mut begun = Box::pin(handle.raw().put(context.full("job").into()));
         let ended_at_once = begun.as_mut().now_or_never();
-        handle.close().await?;
-        answered_or_unavailable(match ended_at_once {
-            Some(ended) => ended,
-            None => begun.await,
-        })?;
+        let begun = async {
+            match ended_at_once {
+                Some(ended) => ended,
+                None => begun.await,
+            }
+        };
+        // A store may wait with its end for the calls that it is working on.
+        let (closed, ended) = join(handle.close(), begun).await;
+        closed?;
+        answered_or_unavailable(ended)?;
         for call in calls {
             let ended: StoreResult<bool> = call
                 .await
