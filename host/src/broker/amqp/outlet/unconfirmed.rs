@@ -146,9 +146,7 @@ impl Call {
         };
         let answer = match std::mem::replace(state, State::UnderWay) {
             State::UnderWay if is_taken => Ok(()),
-            State::UnderWay => Err(BrokerError::NotConfirmed {
-                queue: self.messages[place].queue().to_string(),
-            }),
+            State::UnderWay => Err(not_confirmed(&self.messages[place])),
             State::Returned(error) => Err(error),
             State::Confirmed(answer) => {
                 *state = State::Confirmed(answer);
@@ -163,16 +161,22 @@ impl Call {
     }
 
     fn answer(&mut self) {
-        let answers = std::mem::take(&mut self.states).into_iter();
-        let answers = answers.map(|state| match state {
-            State::Confirmed(answer) => answer,
-            State::Returned(error) => Err(error),
-            State::UnderWay => Ok(()),
+        let states = std::mem::take(&mut self.states).into_iter();
+        let answers = states.zip(self.messages.iter()).map(|it| match it {
+            (State::Confirmed(answer), _) => answer,
+            (State::Returned(error), _) => Err(error),
+            (State::UnderWay, message) => Err(not_confirmed(message)),
         });
         if let Some(done) = self.done.take() {
             // Who does not listen any more has given up.
             let _ = done.send(answers.collect());
         }
+    }
+}
+
+fn not_confirmed(message: &Message) -> BrokerError {
+    BrokerError::NotConfirmed {
+        queue: message.queue().to_string(),
     }
 }
 
