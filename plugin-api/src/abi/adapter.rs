@@ -78,9 +78,11 @@ impl<S: ResultStore> AbiStore for StoreAdapter<S> {
     ) -> AbiPending<'a, AbiBatch<u8>> {
         let expected = writes.len();
         let call = || {
-            let writes = writes.into_iter().map(Write::try_from);
-            let writes = writes.collect::<StoreResult<_>>()?;
-            Ok(self.open_store()?.put_many(writes))
+            let mut taken = Vec::with_capacity(expected);
+            for write in writes {
+                taken.push(Write::try_from(write)?);
+            }
+            Ok(self.open_store()?.put_many(taken))
         };
         begin("put_many", context, answer, call, move |outcomes| {
             to_batch(expected, outcomes, outcome_to_abi)

@@ -99,6 +99,8 @@ where
 {
     type Output = StoreResult<U>;
 
+    // An answer may hold a record: inlined, it is read where it lies.
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match std::mem::replace(&mut *self, Self::Ended) {
             Self::New(begin, read) => {

@@ -187,13 +187,18 @@ impl From<Record> for AbiRecord {
             kwargs: record.kwargs,
             result: record.result,
             progress: record.progress,
-            extra: record
-                .extra
-                .into_iter()
-                .map(|(name, value)| Tuple2(name, value))
-                .collect(),
+            extra: extra_to_abi(record.extra),
         }
     }
+}
+
+#[inline(always)]
+fn extra_to_abi(extra: Vec<(Text, Payload)>) -> RVec<Tuple2<Text, Payload>> {
+    if extra.is_empty() {
+        // Nearly always.
+        return RVec::new();
+    }
+    extra.into_iter().map(Tuple2::from).collect()
 }
 
 impl TryFrom<AbiRecord> for Record {
@@ -220,13 +225,17 @@ impl TryFrom<AbiRecord> for Record {
             kwargs: record.kwargs,
             result: record.result,
             progress: record.progress,
-            extra: record
-                .extra
-                .into_iter()
-                .map(|Tuple2(name, value)| (name, value))
-                .collect(),
+            extra: extra_from_abi(record.extra),
         })
     }
+}
+
+#[inline(always)]
+fn extra_from_abi(extra: RVec<Tuple2<Text, Payload>>) -> Vec<(Text, Payload)> {
+    if extra.is_empty() {
+        return Vec::new();
+    }
+    extra.into_iter().map(<(Text, Payload)>::from).collect()
 }
 
 impl From<Write> for AbiWrite {

@@ -63,8 +63,8 @@ impl ResultStore for MemoryStore {
     }
 
     fn get(&self, job_id: Text) -> impl Future<Output = StoreResult<Option<Record>>> {
-        let record = self.shared.records().get(&job_id, Timestamp::now());
-        ready(Ok(record.map(|record| Record::clone(&record))))
+        let found = self.shared.records().get(&job_id, Timestamp::now());
+        async move { Ok(found.map(|record| Record::clone(&record))) }
     }
 
     async fn put_many(&self, writes: Vec<Write>) -> BatchResult<WriteOutcome> {
