@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::AsyncCommands;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, ChildStdin, Command},
@@ -16,16 +15,14 @@ use warren::{
     function::{FunctionRegistry, JobContext, JobError},
     worker::{Shutdown, Worker},
 };
-use warren_plugin_api::{Payload, Record, StoreObject, Write};
 
 use crate::{
     error::{BenchError, ensure},
     figures::{Measure, Unit},
     options::{Options, StoreKind, WorkerProcess},
     plugins,
-    redis_store::completed_record,
     servers::{self, Servers},
-    warren_side,
+    stores, warren_side,
 };
 
 /// Jobs under way in one worker.
@@ -42,7 +39,7 @@ pub(crate) async fn measure(
     let mut measures = depths(options, servers).await?;
     measures.push(processes(options, servers).await?);
     measures.push(memory(servers).await?);
-    measures.extend(result_sizes(options, servers).await?);
+    measures.extend(stores::measure_sizes(options, servers).await?);
     Ok(measures)
 }
 
@@ -314,65 +311,4 @@ fn holding() -> Result<FunctionRegistry, BenchError> {
         }
     })?;
     Ok(functions)
-}
-
-/// A result of some size to Redis and back: the bare driver's `SETEX` and `GET`, and the plugin's
-/// `put` and `get`, one at a time.
-async fn result_sizes(options: &Options, servers: &Servers) -> Result<Vec<Measure>, BenchError> {
-    let sizes: [(&str, usize, u32); 4] = [
-        ("100 B", 100, 1_000),
-        ("10 kB", 10_000, 500),
-        ("1 MB", 1_000_000, 30),
-        ("32 MB", 32_000_000, 3),
-    ];
-    let store = plugins::open(StoreKind::Redis, servers).await?;
-    let mut redis = servers.redis().await?;
-    let mut measures = Vec::new();
-    for (name, bytes, times) in sizes {
-        eprintln!("scale: results of {name}");
-        let name = format!("scale: result of {name}, put and get");
-        let sides = ["bare redis-rs", "plugin"];
-        let mut measure = Measure::new(name, Unit::Microseconds, &sides);
-        let mut result = vec![b'x'; bytes];
-        result[0] = b'"';
-        result[bytes - 1] = b'"';
-        let result = Payload::from(result);
-        for round in 0..options.rounds() {
-            let began = Instant::now();
-            for number in 0..times {
-                // A new one, as a job's id is: memory that a key has already costs the server less.
-                let key = format!("{}:size:{bytes}:{round}:{number}", servers.key_prefix());
-                let () = redis.set_ex(&key, &*result, 3_600).await?;
-                let back: Vec<u8> = redis.get(&key).await?;
-                ensure("bytes that came back", back.len(), bytes)?;
-            }
-            let bare = began.elapsed().as_secs_f64() * 1e6 / f64::from(times);
-            let warren = plugin_round(&store, &result, times).await?;
-            measure.add_round([bare, warren]);
-        }
-        servers.delete_keys().await?;
-        measures.push(measure);
-    }
-    store.close().await?;
-    Ok(measures)
-}
-
-async fn plugin_round(
-    store: &StoreObject,
-    result: &Payload,
-    times: u32,
-) -> Result<f64, BenchError> {
-    let record = || Record {
-        result: result.clone(),
-        ..completed_record()
-    };
-    let records: Vec<Record> = (0..times).map(|_| record()).collect();
-    let began = Instant::now();
-    for record in records {
-        let job_id = record.job_id.clone();
-        store.put(Write::from(record)).await?;
-        let back = store.get(job_id).await?.map_or(0, |it| it.result.len());
-        ensure("bytes that came back", back, result.len())?;
-    }
-    Ok(began.elapsed().as_secs_f64() * 1e6 / f64::from(times))
 }

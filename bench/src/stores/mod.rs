@@ -13,6 +13,7 @@ mod postgres;
 mod redis;
 mod s3;
 mod s3_object;
+mod sizes;
 mod sqlite;
 
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use futures_util::future::BoxFuture;
 use warren_plugin_api::{Record, StoreObject, Text, Write, WriteOutcome};
 
 pub(crate) use backend::{Backend, Place};
+pub(crate) use sizes::measure as measure_sizes;
 
 use crate::{
     error::{BenchError, ensure},
