@@ -103,7 +103,7 @@ impl Driver for Bare {
         Ok(())
     }
 
-    async fn read(&mut self, ids: &[Text]) -> Result<usize, BenchError> {
+    async fn read(&mut self, ids: &[Text]) -> Result<Vec<Record>, BenchError> {
         let mut records = Vec::with_capacity(ids.len());
         for ids in ids.chunks(READ_AT_ONCE) {
             let ids: Vec<&str> = ids.iter().map(Text::as_str).collect();
@@ -115,7 +115,7 @@ impl Driver for Bare {
         }
         let now = Timestamp::now();
         records.retain(|record| !record.is_expired(now));
-        Ok(records.len())
+        Ok(records)
     }
 }
 

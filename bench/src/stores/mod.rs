@@ -19,7 +19,7 @@ mod sqlite;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use warren_plugin_api::{Record, StoreObject, Text, Write, WriteOutcome};
+use warren_plugin_api::{Record, StoreObject, StoreResult, Text, Write, WriteOutcome};
 
 pub(crate) use backend::{Backend, Place};
 pub(crate) use sizes::measure as measure_sizes;
@@ -40,15 +40,18 @@ const SINGLE: u32 = 20;
 trait Side: Send {
     fn put(&mut self, record: Record) -> BoxFuture<'_, Result<(), BenchError>>;
     fn put_many(&mut self, records: Vec<Record>) -> BoxFuture<'_, Result<(), BenchError>>;
-    /// How many were found.
-    fn get_many(&mut self, ids: Vec<Text>) -> BoxFuture<'_, Result<usize, BenchError>>;
+    /// What was found.
+    fn get_many(&mut self, ids: Vec<Text>) -> BoxFuture<'_, Result<Vec<Record>, BenchError>>;
 }
 
 /// What a bare side does by itself, of a single record as of many.
 trait Driver: Send {
     fn write(&mut self, records: &[Record]) -> impl Future<Output = Result<(), BenchError>> + Send;
-    /// How many were found.
-    fn read(&mut self, ids: &[Text]) -> impl Future<Output = Result<usize, BenchError>> + Send;
+    /// What was found.
+    fn read(
+        &mut self,
+        ids: &[Text],
+    ) -> impl Future<Output = Result<Vec<Record>, BenchError>> + Send;
 }
 
 impl<D: Driver> Side for D {
@@ -60,7 +63,7 @@ impl<D: Driver> Side for D {
         Box::pin(async move { self.write(&records).await })
     }
 
-    fn get_many(&mut self, ids: Vec<Text>) -> BoxFuture<'_, Result<usize, BenchError>> {
+    fn get_many(&mut self, ids: Vec<Text>) -> BoxFuture<'_, Result<Vec<Record>, BenchError>> {
         Box::pin(async move { self.read(&ids).await })
     }
 }
@@ -174,7 +177,7 @@ impl Work {
             Self::PutMany(records) => side.put_many(records).await,
             Self::GetMany(ids) => {
                 let expected = ids.len();
-                ensure("records found", side.get_many(ids).await?, expected)
+                ensure("records found", side.get_many(ids).await?.len(), expected)
             }
         }
     }
@@ -245,13 +248,11 @@ impl Side for Store {
         })
     }
 
-    fn get_many(&mut self, ids: Vec<Text>) -> BoxFuture<'_, Result<usize, BenchError>> {
+    fn get_many(&mut self, ids: Vec<Text>) -> BoxFuture<'_, Result<Vec<Record>, BenchError>> {
         Box::pin(async {
-            let mut found = 0;
-            for answer in self.0.get_many(ids).await? {
-                found += usize::from(answer?.is_some());
-            }
-            Ok(found)
+            let answers = self.0.get_many(ids).await?.into_iter();
+            let found: StoreResult<_> = answers.filter_map(Result::transpose).collect();
+            Ok(found?)
         })
     }
 }

@@ -68,7 +68,7 @@ impl Driver for Bare {
         ensure("records written", written(&answer), records.len())
     }
 
-    async fn read(&mut self, ids: &[Text]) -> Result<usize, BenchError> {
+    async fn read(&mut self, ids: &[Text]) -> Result<Vec<Record>, BenchError> {
         let finds: Vec<_> = ids.chunks(IDS_AT_ONCE).map(|ids| self.find(ids)).collect();
         let found: Vec<Vec<RawDocumentBuf>> = stream::iter(finds)
             .buffered(COMMANDS_AT_ONCE)
@@ -78,7 +78,7 @@ impl Driver for Bare {
         for document in found.iter().flatten() {
             records.push(document::read(document)?);
         }
-        Ok(records.len())
+        Ok(records)
     }
 }
 

@@ -119,12 +119,12 @@ impl Driver for Bare {
         ensure("records written", written, records.len())
     }
 
-    async fn read(&mut self, ids: &[Text]) -> Result<usize, BenchError> {
+    async fn read(&mut self, ids: &[Text]) -> Result<Vec<Record>, BenchError> {
         let ids: Vec<&str> = ids.iter().map(|job_id| job_id.as_str()).collect();
         let now = Timestamp::now().unix_us();
         let rows = self.client.query(&self.get, &[&ids, &now]).await?;
         let records: Result<Vec<Record>, _> = rows.iter().map(record_of).collect();
-        Ok(records?.len())
+        Ok(records?)
     }
 }
 

@@ -80,7 +80,7 @@ impl Driver for Bare {
         ensure("records written", written.iter().sum(), records.len())
     }
 
-    async fn read(&mut self, ids: &[Text]) -> Result<usize, BenchError> {
+    async fn read(&mut self, ids: &[Text]) -> Result<Vec<Record>, BenchError> {
         let mut get = redis::cmd("MGET");
         for job_id in ids {
             get.arg(format!("{}:result:{job_id}", self.prefix));
@@ -92,7 +92,7 @@ impl Driver for Bare {
             records.push(json_record::read(value)?);
         }
         records.retain(|record| !record.is_expired(now));
-        Ok(records.len())
+        Ok(records)
     }
 }
 

@@ -142,13 +142,13 @@ impl Driver for Bare {
             .await
     }
 
-    async fn read(&mut self, ids: &[Text]) -> Result<usize, BenchError> {
+    async fn read(&mut self, ids: &[Text]) -> Result<Vec<Record>, BenchError> {
         let reads: Vec<_> = ids.iter().map(|id| self.read_one(id)).collect();
         let found: Vec<Option<Record>> = stream::iter(reads)
             .buffered(REQUESTS_AT_ONCE)
             .try_collect()
             .await?;
-        Ok(found.iter().flatten().count())
+        Ok(found.into_iter().flatten().collect())
     }
 }
 

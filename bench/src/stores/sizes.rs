@@ -85,16 +85,17 @@ async fn one_round(
             took[at] += began.elapsed();
         }
     }
-    for_bare.remove().await?;
-    for_store.remove().await?;
+    // Those of all three sides.
     servers.delete_keys().await?;
     Ok(took.map(|took| took.as_secs_f64() * 1e6 / f64::from(times)))
 }
 
 async fn there_and_back(side: &mut dyn Side, record: Record) -> Result<(), BenchError> {
-    let job_id = record.job_id.clone();
+    let (job_id, bytes) = (record.job_id.clone(), record.result.len());
     side.put(record).await?;
-    ensure("results found", side.get_many(vec![job_id]).await?, 1)
+    let found = side.get_many(vec![job_id]).await?;
+    let back = found.iter().map(|record| record.result.len()).sum();
+    ensure("bytes that came back", back, bytes)
 }
 
 /// Results alone.
@@ -118,11 +119,14 @@ impl Driver for Values {
         Ok(())
     }
 
-    async fn read(&mut self, ids: &[Text]) -> Result<usize, BenchError> {
-        let mut found = 0;
+    async fn read(&mut self, ids: &[Text]) -> Result<Vec<Record>, BenchError> {
+        let mut found = Vec::with_capacity(ids.len());
         for job_id in ids {
             let value: Option<Vec<u8>> = self.redis.get(self.key(job_id)).await?;
-            found += usize::from(value.is_some());
+            found.extend(value.map(|value| Record {
+                result: value.into(),
+                ..Record::default()
+            }));
         }
         Ok(found)
     }

@@ -86,14 +86,14 @@ impl Bare {
         Ok(())
     }
 
-    fn read_now(&mut self, ids: &[Text]) -> Result<usize, BenchError> {
+    fn read_now(&mut self, ids: &[Text]) -> Result<Vec<Record>, BenchError> {
         let mut get = self.connection.prepare_cached(&self.get)?;
         let now = Timestamp::now().unix_us();
         let mut records = Vec::with_capacity(ids.len());
         for job_id in ids {
             records.push(get.query_row(params![job_id.as_str(), now], record_of)?);
         }
-        Ok(records.len())
+        Ok(records)
     }
 }
 
@@ -103,7 +103,7 @@ impl Driver for Bare {
         tokio::task::block_in_place(|| self.write_now(records))
     }
 
-    async fn read(&mut self, ids: &[Text]) -> Result<usize, BenchError> {
+    async fn read(&mut self, ids: &[Text]) -> Result<Vec<Record>, BenchError> {
         tokio::task::block_in_place(|| self.read_now(ids))
     }
 }

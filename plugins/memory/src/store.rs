@@ -56,7 +56,7 @@ impl ResultStore for MemoryStore {
         }
     }
 
-    // Done when they are called: a future that holds a record would be copied with it.
+    // The records are asked when these are called: a future that holds one would be copied with it.
 
     fn put(&self, write: Write) -> impl Future<Output = StoreResult<WriteOutcome>> {
         ready(self.put_now(write))
